@@ -1,0 +1,539 @@
+/*
+ * admit.c — routing and admission in one critical section: see admit.h.
+ *
+ * Order of questions: limits of tenant and role (once per call) → candidates by tier, in the order of the
+ * strategy, those not yet tried first → cool-down, breaker, retry budget, limits of the candidate.
+ */
+#include "postgres.h"
+
+#include <math.h>
+
+#include "../core/retry.h"
+#include "../pg/compat.h"
+#include "../shmem/balance.h"
+#include "../shmem/stat.h"
+#include "admit.h"
+
+/* Everything the helpers below share; lives for one decision. */
+typedef struct Decider
+{
+	PglPlan *plan;
+	PglAdmitState *state;
+	bool dry;
+	int64_t now_us;
+	PglObstacle *obstacles;
+	PglAdmission *out;
+	/* Live limits behind the specs; -1 for those a dry run found no state for. */
+	int call_limits[PGL_CALL_MAX_LIMITS];
+	int ncall_limits;
+} Decider;
+
+static PglBalanceKey
+balance_key(const PglPlan *plan, const PglCandidate *candidate)
+{
+	return (PglBalanceKey){.database = plan->database,
+						   .tier = candidate->tier,
+						   .route = plan->route->id,
+						   .target = candidate->target->id};
+}
+
+static double
+expected_price(const PglTarget *target)
+{
+	if (target->price[PGL_PRICE_INPUT] == PGL_PRICE_NONE ||
+		target->price[PGL_PRICE_OUTPUT] == PGL_PRICE_NONE)
+		return INFINITY;
+	return (double) target->price[PGL_PRICE_INPUT] + (double) target->price[PGL_PRICE_OUTPUT];
+}
+
+/* Rendezvous hashing: each unit has a favourite, shares follow the weights, and both are stable. */
+static double
+sticky_score(const PglPlan *plan, const PglCandidate *candidate)
+{
+	uint64_t mixed = plan->sticky_hash ^ candidate->target->id;
+
+	mixed = (mixed ^ (mixed >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
+	mixed = (mixed ^ (mixed >> 27)) * UINT64_C(0x94d049bb133111eb);
+	mixed ^= mixed >> 31;
+	return candidate->weight / -log(((mixed >> 11) + 0.5) / 9007199254740992.0);
+}
+
+/* Higher goes first. */
+static double
+candidate_score(const PglPlan *plan, const PglCandidate *candidate)
+{
+	PglBalanceKey key = balance_key(plan, candidate);
+	PglLimitKey target_key = {plan->database, PGL_SCOPE_TARGET, candidate->target->id, 0};
+	int limit;
+
+	if (candidate->weight == 0)
+		return -INFINITY;
+	switch (plan->route->strategy)
+	{
+		case PGL_STRATEGY_WEIGHTED:
+			return pgl_balance_credit(&key) + candidate->weight;
+		case PGL_STRATEGY_STICKY:
+			return sticky_score(plan, candidate);
+		case PGL_STRATEGY_LEAST_INFLIGHT:
+			limit = pgl_limit_peek(&target_key);
+			return limit < 0 ? 0 : -pgl_limit_in_flight(limit);
+		case PGL_STRATEGY_LATENCY:
+			return -pgl_stat_find(plan->database, PGL_STAT_TARGET, candidate->target->id,
+								  candidate->target->name)
+						->latency_ewma_us;
+		case PGL_STRATEGY_PRICE:
+			return -expected_price(candidate->target);
+	}
+	return 0;
+}
+
+/* Put plan->order into the order in which candidates would be tried now. */
+static void
+rank_candidates(PglPlan *plan)
+{
+	int *order = plan->order;
+	double *scores = plan->scores;
+	int i;
+	int j;
+
+	for (i = 0; i < plan->ncandidates; i++)
+	{
+		const PglCandidate *candidate = &plan->candidates[i];
+
+		scores[i] = candidate_score(plan, candidate);
+		/* Insertion sort: candidates are few, and already ordered by tier. */
+		for (j = i; j > 0; j--)
+		{
+			const PglCandidate *before = &plan->candidates[order[j - 1]];
+
+			if (before->tier < candidate->tier || scores[order[j - 1]] >= scores[i])
+				break;
+			order[j] = order[j - 1];
+		}
+		order[j] = i;
+	}
+}
+
+/* Look at one spec; returns the live limit, or -1 for a fresh one in a dry run. */
+static int
+check_spec(const Decider *decider, const PglLimitSpec *spec, int64_t tokens,
+		   PglLimitVerdict *verdict)
+{
+	int limit = decider->dry ? pgl_limit_peek(&spec->key) : pgl_limit_find(spec, decider->now_us);
+
+	if (limit >= 0)
+		pgl_limit_check(limit, tokens, decider->state->ticket, decider->now_us, verdict);
+	else
+		pgl_limit_check_fresh(spec, tokens, verdict);
+	return limit;
+}
+
+/*
+ * Check a list of specs.  Enforced ones that bind go to obstacles[] (at most max); limits that pass are
+ * collected for the lease.  A shadow limit that would refuse is noted and left out.
+ */
+static int
+check_specs(Decider *decider, const PglLimitSpec *specs, int nspecs, int64_t tokens, int *limits,
+			int *nlimits, PglObstacle *obstacles)
+{
+	int nbinding = 0;
+	int i;
+
+	*nlimits = 0;
+	for (i = 0; i < nspecs; i++)
+	{
+		PglLimitVerdict verdict;
+		int limit = check_spec(decider, &specs[i], tokens, &verdict);
+
+		if (verdict.pass && limit >= 0)
+			limits[(*nlimits)++] = limit;
+		else if (!verdict.pass && specs[i].shadow)
+			decider->out->shadow_refusal = true;
+		else if (!verdict.pass)
+			obstacles[nbinding++] = (PglObstacle){.block = PGL_BLOCK_LIMIT,
+												  .limit = &specs[i],
+												  .verdict = verdict,
+												  .wait_us = verdict.wait_us};
+	}
+	return nbinding;
+}
+
+/* Of several binding limits the one that takes longest is the one to queue on. */
+static const PglObstacle *
+longest_obstacle(const PglObstacle *obstacles, int n)
+{
+	const PglObstacle *longest = &obstacles[0];
+	int i;
+
+	for (i = 1; i < n; i++)
+	{
+		if (longest->verdict.never)
+			break;
+		if (obstacles[i].verdict.never || obstacles[i].wait_us > longest->wait_us)
+			longest = &obstacles[i];
+	}
+	return longest;
+}
+
+/* Limits of tenant and role.  False: the call is refused, or must wait. */
+static bool
+pass_call_limits(Decider *decider)
+{
+	PglAdmission *out = decider->out;
+	const PglObstacle *longest;
+	int i;
+
+	if (decider->state->call_lease.index >= 0)
+		return true;
+	out->nbinding = check_specs(decider, decider->plan->limits, decider->plan->nlimits,
+								decider->plan->reserve_tokens, decider->call_limits,
+								&decider->ncall_limits, out->binding);
+	if (out->nbinding == 0)
+		return true;
+	longest = longest_obstacle(out->binding, out->nbinding);
+	out->decision = PGL_DECISION_REFUSED;
+	out->wait_limit = longest->limit;
+	out->wait_us = longest->wait_us;
+	out->can_wait = !longest->verdict.never;
+	for (i = 0; i < out->nbinding; i++)
+		out->can_wait &= out->binding[i].limit->may_wait;
+	return false;
+}
+
+/* May the call leave its first choice for this candidate? */
+static bool
+may_spill(const Decider *decider, int c)
+{
+	const PglAdmitState *state = decider->state;
+
+	if (state->first_choice < 0 || state->first_choice == c)
+		return true;
+	switch (decider->plan->route->spill)
+	{
+		case PGL_SPILL_ALWAYS:
+			return true;
+		case PGL_SPILL_THROTTLE:
+			return state->first_block == PGL_BLOCK_LIMIT || state->first_block == PGL_BLOCK_COOLING;
+		case PGL_SPILL_OUTAGE:
+			return state->first_failed || state->first_block == PGL_BLOCK_OPEN;
+		case PGL_SPILL_NEVER:
+			return false;
+	}
+	return true;
+}
+
+/* The breakers of domain and credential; a dry run makes none that are not there yet. */
+static void
+find_breakers(const Decider *decider, const PglTarget *target, int breakers[2])
+{
+	const PglShard *shard = target->shard;
+	uint32_t database = decider->plan->database;
+
+	breakers[1] = -1;
+	if (decider->dry)
+	{
+		breakers[0] = pgl_breaker_peek(database, PGL_BREAKER_DOMAIN, target->domain_id);
+		if (shard->credential)
+			breakers[1] = pgl_breaker_peek(database, PGL_BREAKER_CREDENTIAL, shard->credential_id);
+		return;
+	}
+	breakers[0] = pgl_breaker_find(database, PGL_BREAKER_DOMAIN, target->domain_id, target->domain);
+	if (shard->credential)
+		breakers[1] = pgl_breaker_find(database, PGL_BREAKER_CREDENTIAL, shard->credential_id,
+									   shard->credential);
+}
+
+/* The gates of a candidate's quota domain and credential.  True: open, or ready for a probe. */
+static bool
+pass_gates(const Decider *decider, const PglCandidate *candidate, PglObstacle *obstacle,
+		   int breakers[2])
+{
+	const PglTarget *target = candidate->target;
+	bool pass = true;
+	int i;
+
+	find_breakers(decider, target, breakers);
+	for (i = 0; i < 2 && decider->plan->tenant; i++)
+	{
+		int64_t wait_us;
+		PglGate gate = pgl_breaker_gate(breakers[i], decider->now_us, &wait_us);
+
+		if (gate == PGL_GATE_PASS || gate == PGL_GATE_PROBE)
+			continue;
+		pass = false;
+		obstacle->block = gate == PGL_GATE_COOLING ? PGL_BLOCK_COOLING : PGL_BLOCK_OPEN;
+		obstacle->wait_us = Max(obstacle->wait_us, wait_us);
+		if (gate == PGL_GATE_OPEN && !decider->dry)
+			pgl_breaker_held_back(breakers[i]);
+	}
+	return pass;
+}
+
+/* Take everything: leases, the turn in the tier, the probe.  Nothing can fail from here on. */
+static void
+take_candidate(Decider *decider, int c, const int *limits, int nlimits, const int breakers[2])
+{
+	PglPlan *plan = decider->plan;
+	PglAdmitState *state = decider->state;
+	PglCandidate *candidate = &plan->candidates[c];
+	const char *tenant = plan->tenant ? plan->tenant->name : "";
+
+	decider->out->decision = PGL_DECISION_GO;
+	decider->out->candidate = c;
+	if (decider->dry)
+		return;
+	if (state->call_lease.index < 0 && decider->ncall_limits > 0)
+		state->call_lease =
+			pgl_lease_take(decider->call_limits, decider->ncall_limits, plan->reserve_tokens,
+						   tenant, "", plan->database, decider->now_us);
+	state->attempt_lease =
+		pgl_lease_take(limits, nlimits, candidate->reserve_tokens, tenant, candidate->target->name,
+					   plan->database, decider->now_us);
+	decider->out->domain_probe = pgl_breaker_enter(breakers[0], decider->now_us);
+	decider->out->credential_probe = pgl_breaker_enter(breakers[1], decider->now_us);
+}
+
+/* Try to let candidate c go.  False: its obstacle says why not. */
+static bool
+try_candidate(Decider *decider, int c, bool retry_pass)
+{
+	PglCandidate *candidate = &decider->plan->candidates[c];
+	PglObstacle *obstacle = &decider->obstacles[c];
+	PglObstacle binding[PGL_CALL_MAX_LIMITS];
+	int limits[PGL_CALL_MAX_LIMITS];
+	int breakers[2];
+	int nlimits;
+	int n;
+
+	if (!may_spill(decider, c))
+	{
+		obstacle->block = PGL_BLOCK_SPILL;
+		return false;
+	}
+	if (!pass_gates(decider, candidate, obstacle, breakers))
+		return false;
+	if (decider->now_us < candidate->not_before_us)
+	{
+		obstacle->block = PGL_BLOCK_COOLING;
+		obstacle->wait_us = candidate->not_before_us - decider->now_us;
+		return false;
+	}
+	n = check_specs(decider, candidate->limits, candidate->nlimits, candidate->reserve_tokens,
+					limits, &nlimits, binding);
+	if (n > 0)
+	{
+		*obstacle = *longest_obstacle(binding, n);
+		return false;
+	}
+	if (retry_pass && candidate->retry_cost > 0 && !decider->dry &&
+		!pgl_breaker_take_retry(breakers[0], candidate->retry_cost))
+	{
+		obstacle->block = PGL_BLOCK_RETRY_BUDGET;
+		return false;
+	}
+	take_candidate(decider, c, limits, nlimits, breakers);
+	return true;
+}
+
+/* Book the pick: members of the winner's tier that were not found blocked took part in it. */
+static void
+book_turn(const Decider *decider, int winner)
+{
+	const PglPlan *plan = decider->plan;
+	int64_t total = 0;
+	bool adding;
+	int c;
+
+	for (adding = false;; adding = true)
+	{
+		for (c = 0; c < plan->ncandidates; c++)
+		{
+			const PglCandidate *candidate = &plan->candidates[c];
+			PglBalanceKey key = balance_key(plan, candidate);
+
+			if (candidate->tier != plan->candidates[winner].tier ||
+				(c != winner && decider->obstacles[c].block != PGL_BLOCK_NONE))
+				continue;
+			if (adding)
+				pgl_balance_add(&key, candidate->weight - (c == winner ? total : 0), total);
+			else
+				total += candidate->weight;
+		}
+		if (adding)
+			break;
+	}
+}
+
+/* A pass over the candidates: those never tried, or those that may be tried again. */
+static bool
+try_candidates(Decider *decider, bool retry_pass)
+{
+	PglPlan *plan = decider->plan;
+	PglAdmitState *state = decider->state;
+	int i;
+
+	for (i = 0; i < plan->ncandidates; i++)
+	{
+		int c = plan->order[i];
+		const PglCandidate *candidate = &plan->candidates[c];
+
+		if (candidate->dropped || candidate->excluded || candidate->tries >= candidate->tries_allowed)
+		{
+			decider->obstacles[c].block =
+				candidate->dropped ? PGL_BLOCK_DROPPED : PGL_BLOCK_TRIED;
+			continue;
+		}
+		if ((candidate->tries > 0) != retry_pass)
+			continue;
+		if (state->first_choice < 0)
+			state->first_choice = c;
+		if (try_candidate(decider, c, retry_pass))
+		{
+			if (!decider->dry && !retry_pass && plan->route->strategy == PGL_STRATEGY_WEIGHTED)
+				book_turn(decider, c);
+			return true;
+		}
+		if (c == state->first_choice && state->first_block == PGL_BLOCK_NONE)
+			state->first_block = decider->obstacles[c].block;
+	}
+	return false;
+}
+
+/*
+ * Every candidate left has an open breaker: rather than refuse, probe the one that reopens first, as
+ * long as no other probe of it is out.
+ */
+static bool
+probe_first_to_reopen(Decider *decider)
+{
+	int best = -1;
+	int c;
+
+	for (c = 0; c < decider->plan->ncandidates; c++)
+	{
+		PglObstacle *obstacle = &decider->obstacles[c];
+
+		if (obstacle->block == PGL_BLOCK_LIMIT || obstacle->block == PGL_BLOCK_COOLING)
+			return false;
+		if (obstacle->block == PGL_BLOCK_OPEN && obstacle->wait_us > 0 &&
+			(best < 0 || obstacle->wait_us < decider->obstacles[best].wait_us))
+			best = c;
+	}
+	if (best < 0 || decider->dry)
+		return false;
+	{
+		PglCandidate *candidate = &decider->plan->candidates[best];
+		PglObstacle binding[PGL_CALL_MAX_LIMITS];
+		PglObstacle ignored = {0};
+		int limits[PGL_CALL_MAX_LIMITS];
+		int breakers[2];
+		int nlimits;
+
+		pass_gates(decider, candidate, &ignored, breakers);
+		if (check_specs(decider, candidate->limits, candidate->nlimits, candidate->reserve_tokens,
+						limits, &nlimits, binding) > 0)
+			return false;
+		take_candidate(decider, best, limits, nlimits, breakers);
+		decider->out->domain_probe |= pgl_breaker_force_probe(breakers[0]);
+		decider->out->credential_probe |= pgl_breaker_force_probe(breakers[1]);
+	}
+	return true;
+}
+
+/* Nobody can go: what would be the earliest that is worth waiting for? */
+static void
+find_earliest(Decider *decider)
+{
+	PglAdmission *out = decider->out;
+	int64_t earliest = INT64_MAX;
+	int c;
+
+	out->decision = PGL_DECISION_EXHAUSTED;
+	for (c = 0; c < decider->plan->ncandidates; c++)
+	{
+		const PglObstacle *obstacle = &decider->obstacles[c];
+		bool waitable;
+
+		if (obstacle->block != PGL_BLOCK_LIMIT && obstacle->block != PGL_BLOCK_COOLING &&
+			obstacle->block != PGL_BLOCK_OPEN)
+			continue;
+		out->decision = PGL_DECISION_BLOCKED;
+		waitable = obstacle->block == PGL_BLOCK_LIMIT
+					   ? obstacle->limit->may_wait && !obstacle->verdict.never
+					   : obstacle->block == PGL_BLOCK_COOLING;
+		/* What can be waited for beats what cannot; then the earliest. */
+		if (waitable < out->can_wait || (waitable == out->can_wait && obstacle->wait_us >= earliest))
+			continue;
+		earliest = obstacle->wait_us;
+		out->can_wait = waitable;
+		out->wait_us = obstacle->wait_us;
+		out->wait_limit = obstacle->block == PGL_BLOCK_LIMIT ? obstacle->limit : NULL;
+	}
+}
+
+void
+pgl_admit(PglPlan *plan, PglAdmitState *state, int64_t now_us, PglObstacle *obstacles,
+		  PglAdmission *out)
+{
+	Decider decider = {.plan = plan,
+					   .state = state,
+					   .now_us = now_us,
+					   .obstacles = obstacles,
+					   .out = out};
+
+	memset(out, 0, sizeof(*out));
+	memset(obstacles, 0, sizeof(PglObstacle) * plan->ncandidates);
+	out->obstacles = obstacles;
+	if (!pgl_lease_available(2) || !pgl_limit_make_room(plan->max_new_limits, now_us))
+		out->decision = PGL_DECISION_NO_MEMORY;
+	else if (pass_call_limits(&decider))
+	{
+		rank_candidates(plan);
+		if (!try_candidates(&decider, false) && !try_candidates(&decider, true) &&
+			!probe_first_to_reopen(&decider))
+			find_earliest(&decider);
+	}
+}
+
+void
+pgl_admit_examine(PglPlan *plan, int64_t now_us, PglObstacle *obstacles, PglAdmission *out)
+{
+	PglAdmitState state = {.call_lease = PGL_NO_LEASE,
+						   .attempt_lease = PGL_NO_LEASE,
+						   .ticket = PGL_NO_TICKET,
+						   .first_choice = -1};
+	Decider decider = {.plan = plan,
+					   .state = &state,
+					   .dry = true,
+					   .now_us = now_us,
+					   .obstacles = obstacles,
+					   .out = out};
+	int c;
+
+	memset(out, 0, sizeof(*out));
+	memset(obstacles, 0, sizeof(PglObstacle) * plan->ncandidates);
+	pass_call_limits(&decider);
+	rank_candidates(plan);
+	for (c = 0; c < plan->ncandidates; c++)
+	{
+		if (plan->candidates[c].dropped)
+			obstacles[c].block = PGL_BLOCK_DROPPED;
+		else
+			try_candidate(&decider, c, false);
+	}
+}
+
+const char *
+pgl_block_name(PglBlock block)
+{
+	static const char *const names[] = {"none",
+										"not allowed",
+										"tried",
+										"limit",
+										"cooling down",
+										"breaker open",
+										"retry budget spent",
+										"kept on the first choice"};
+
+	return names[block];
+}

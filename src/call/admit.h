@@ -1,0 +1,84 @@
+/*
+ * admit.h — the moment of decision: which candidate may go now, and if none, what to do about it.
+ *
+ * Routing and admission are one critical section: the limits of tenant and role, the order inside the
+ * tiers, cool-downs, breakers and the limits of each candidate are looked at, and the first candidate
+ * that passes everything takes all its debits, or nothing changes at all.
+ */
+#ifndef PGL_CALL_ADMIT_H
+#define PGL_CALL_ADMIT_H
+
+#include "../shmem/breaker.h"
+#include "../shmem/lease.h"
+#include "plan.h"
+
+/* Why a candidate cannot go now. */
+typedef enum PglBlock
+{
+	PGL_BLOCK_NONE,
+	PGL_BLOCK_DROPPED,      /* never for this call: see dropped */
+	PGL_BLOCK_TRIED,        /* it had its tries */
+	PGL_BLOCK_LIMIT,        /* a limit of its own */
+	PGL_BLOCK_COOLING,      /* its domain or credential was throttled or rejected a moment ago */
+	PGL_BLOCK_OPEN,         /* its breaker is open */
+	PGL_BLOCK_RETRY_BUDGET, /* too many retries on its domain */
+	PGL_BLOCK_SPILL         /* the route's policy keeps the call on its first choice */
+} PglBlock;
+
+typedef struct PglObstacle
+{
+	PglBlock block;
+	const PglLimitSpec *limit; /* PGL_BLOCK_LIMIT: the one that binds longest */
+	PglLimitVerdict verdict;
+	int64_t wait_us; /* until it could go; 0: not known */
+} PglObstacle;
+
+typedef enum PglDecision
+{
+	PGL_DECISION_GO,       /* candidate and leases are set */
+	PGL_DECISION_REFUSED,  /* a limit of tenant or role: no candidate can help */
+	PGL_DECISION_BLOCKED,  /* every candidate left is blocked for the moment */
+	PGL_DECISION_EXHAUSTED, /* no candidate is left */
+	PGL_DECISION_NO_MEMORY  /* shared memory has no room for another lease or limit */
+} PglDecision;
+
+#define PGL_MAX_OBSTACLES PGL_CALL_MAX_LIMITS
+
+typedef struct PglAdmission
+{
+	PglDecision decision;
+	int candidate;
+	bool domain_probe; /* the attempt is the probe of a half-open breaker */
+	bool credential_probe;
+	/* PGL_DECISION_REFUSED: the binding limits. */
+	int nbinding;
+	PglObstacle binding[PGL_MAX_OBSTACLES];
+	/* PGL_DECISION_BLOCKED and EXHAUSTED: per candidate. */
+	PglObstacle *obstacles;
+	/* What to wait for: the limit to queue on (NULL: only time), and until when (0: not known). */
+	const PglLimitSpec *wait_limit;
+	bool can_wait; /* waiting is allowed and can help */
+	int64_t wait_us;
+	bool shadow_refusal; /* a shadow limit would have refused */
+} PglAdmission;
+
+/* What admission must know of the call besides its plan. */
+typedef struct PglAdmitState
+{
+	PglLeaseHandle call_lease;    /* limits of tenant and role, held over all attempts */
+	PglLeaseHandle attempt_lease; /* limits of the candidate */
+	int ticket;                   /* place in a queue, or PGL_NO_TICKET */
+	int first_choice;             /* candidate the strategy picked at first; -1 */
+	PglBlock first_block;         /* why the call left it */
+	bool first_failed;            /* it left it because an attempt failed (outage) */
+} PglAdmitState;
+
+/* Locked.  Decide, and take what is needed; `obstacles` has room for all candidates of the plan. */
+extern void pgl_admit(PglPlan *plan, PglAdmitState *state, int64_t now_us, PglObstacle *obstacles,
+					  PglAdmission *out);
+/* Locked.  Look at every candidate, in any case and without any effect; plan->order ranks them. */
+extern void pgl_admit_examine(PglPlan *plan, int64_t now_us, PglObstacle *obstacles,
+							  PglAdmission *out);
+extern const char *pgl_block_name(PglBlock block);
+
+#endif

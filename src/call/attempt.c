@@ -1,0 +1,436 @@
+/*
+ * attempt.c — one attempt: build, sign, send; read, classify, settle, and decide what comes next.
+ *
+ * Settling follows what the provider will bill.  A success is settled to its real usage.  An error
+ * reply used its request but no tokens.  A connection that never stood used nothing.  Where we cannot
+ * know — a timeout, a cut reply, a cancel after sending — the reservation stays debited.
+ */
+#include "postgres.h"
+
+#include <time.h>
+
+#include "../catalog/credential.h"
+#include "../core/clock.h"
+#include "../core/retry.h"
+#include "../pg/compat.h"
+#include "../pg/guc.h"
+#include "../shmem/stat.h"
+#include "state.h"
+
+#define BACKOFF_BASE_US INT64_C(50000)
+#define BACKOFF_CAP_US INT64_C(20000000)
+#define SUCCESSOR_SHARE 4 /* of the time left, one part in so many is kept for the next candidate */
+
+static const PglTarget *
+current_target(const PglCall *call)
+{
+	return call->plan->candidates[call->candidate].target;
+}
+
+static PglProviderTarget
+provider_target(const PglTarget *target)
+{
+	return (PglProviderTarget){.region = target->shard->region,
+							   .endpoint = &target->shard->endpoint,
+							   .model_id = target->model_id,
+							   .parameters = target->parameters};
+}
+
+/* Is there a candidate that could still follow the current one? */
+static bool
+has_successor(const PglCall *call)
+{
+	int c;
+
+	if (call->nattempts >= call->plan->route->max_attempts)
+		return false;
+	for (c = 0; c < call->plan->ncandidates; c++)
+	{
+		const PglCandidate *candidate = &call->plan->candidates[c];
+
+		if (c != call->candidate && !candidate->dropped && !candidate->excluded &&
+			candidate->tries < candidate->tries_allowed)
+			return true;
+	}
+	return false;
+}
+
+/* An attempt ends early enough for the next candidate to have a chance. */
+static int64_t
+attempt_deadline(const PglCall *call)
+{
+	int64_t left = call->deadline_us - call->attempt_us;
+	int timeout_ms = current_target(call)->timeout_ms;
+
+	if (has_successor(call))
+		left -= left / SUCCESSOR_SHARE;
+	if (timeout_ms > 0)
+		left = Min(left, (int64_t) timeout_ms * 1000);
+	return call->attempt_us + left;
+}
+
+/* The attempt never left: the reply is made up here. */
+static void
+fail_unsent(PglCall *call, PglCause cause, const char *message)
+{
+	call->sent = false;
+	call->reply.cause = cause;
+	pgl_reply_set_message(&call->reply, message, strlen(message));
+	pgl_attempt_finish(call);
+}
+
+static void
+transfer_done(PglTransfer *transfer, void *arg)
+{
+	pgl_engine_make_ready(arg);
+}
+
+static void
+send_request(PglCall *call)
+{
+	const PglShard *shard = current_target(call)->shard;
+	const char *lines[PGL_MAX_HEADERS];
+	PglHttpRequest http = {
+		.url = pgl_buf_str(&call->outgoing.url),
+		.headers = lines,
+		.nheaders = pgl_outgoing_headers(&call->outgoing, lines),
+		.body = pgl_buf_str(&call->outgoing.body),
+		.body_len = call->outgoing.body.len,
+		.scope = shard->network,
+		.deadline_us = call->attempt_deadline_us,
+		.connect_timeout_ms = pgl_guc_connect_timeout,
+		.max_reply_bytes = (size_t) pgl_guc_response_max_size * 1024,
+		.ca_file = pgl_guc_ca_file,
+	};
+
+	call->transfer = pgl_net_start(&http, transfer_done, call);
+	call->sent = true;
+	call->phase = PGL_CALL_SENDING;
+}
+
+/* Sign for this very moment and send; used again when a kept connection turned out to be dead. */
+static void
+sign_and_send(PglCall *call)
+{
+	const PglShard *shard = current_target(call)->shard;
+	PglProviderTarget target = provider_target(current_target(call));
+	const PglCredential *credential = NULL;
+	char why[256];
+
+	if (shard->provider->needs_credential)
+	{
+		credential = pgl_credential_get(shard->credential, why, sizeof(why));
+		if (credential == NULL)
+		{
+			fail_unsent(call, PGL_CAUSE_AUTH, why);
+			return;
+		}
+	}
+	if (!shard->provider->sign(&target, credential, time(NULL), &call->outgoing))
+		fail_unsent(call, PGL_CAUSE_BAD_REQUEST, "request could not be signed");
+	else
+		send_request(call);
+}
+
+static void
+answer_in_process(PglCall *call)
+{
+	PglProviderTarget target = provider_target(current_target(call));
+	int64_t latency_us = 0;
+
+	current_target(call)->shard->provider->answer(&target, &call->request, call->ordinal,
+												  &call->reply, &latency_us);
+	call->sent = true;
+	call->phase = PGL_CALL_ANSWERING;
+	call->answer_us = call->attempt_us + latency_us;
+	if (latency_us == 0)
+		pgl_attempt_finish(call);
+	else
+		pgl_engine_set_timer(call, Min(call->answer_us, call->attempt_deadline_us));
+}
+
+void
+pgl_attempt_start(PglCall *call)
+{
+	PglCandidate *candidate = &call->plan->candidates[call->admission.candidate];
+	const PglProvider *provider = candidate->target->shard->provider;
+	PglProviderTarget target = provider_target(candidate->target);
+	const char *why = NULL;
+
+	call->candidate = call->admission.candidate;
+	candidate->tries++;
+	call->nattempts++;
+	call->attempt_us = pgl_clock_us();
+	call->attempt_deadline_us = attempt_deadline(call);
+	call->request.max_tokens = candidate->max_tokens;
+	call->stale_retried = false;
+	if (provider->in_process)
+		answer_in_process(call);
+	else if (!provider->build(&target, &call->request, &call->outgoing, &why))
+		fail_unsent(call, PGL_CAUSE_BAD_REQUEST, why);
+	else
+		sign_and_send(call);
+}
+
+/*
+ * A kept connection that the server had closed meanwhile: nothing was processed, so the attempt is
+ * repeated once on a fresh one.  True: it is on its way.
+ */
+static bool
+resend_after_stale_connection(PglCall *call, const PglHttpReply *http)
+{
+	if (http->error != PGL_NET_RESET || !http->reused || call->stale_retried ||
+		pgl_clock_us() >= call->attempt_deadline_us)
+		return false;
+	call->stale_retried = true;
+	pgl_net_release(call->transfer);
+	call->transfer = NULL;
+	sign_and_send(call);
+	return true;
+}
+
+static void
+read_timings(PglCall *call, const PglHttpReply *http)
+{
+	call->outcome.connect_us = http->connect_us;
+	call->outcome.first_byte_us = http->first_byte_us;
+}
+
+/* The reply is read into call->reply.  False: the attempt goes on. */
+static bool
+take_reply(PglCall *call)
+{
+	if (call->phase == PGL_CALL_SENDING)
+	{
+		const PglHttpReply *http = pgl_net_reply(call->transfer);
+
+		if (resend_after_stale_connection(call, http))
+			return false;
+		read_timings(call, http);
+		current_target(call)->shard->provider->read(http, &call->reply);
+		pgl_net_release(call->transfer);
+		call->transfer = NULL;
+	}
+	else if (call->phase == PGL_CALL_ANSWERING && call->answer_us > call->attempt_deadline_us)
+	{
+		static const char message[] = "no reply in time";
+
+		call->reply.cause = PGL_CAUSE_TIMEOUT;
+		pgl_reply_set_message(&call->reply, message, sizeof(message) - 1);
+	}
+	return true;
+}
+
+/* Quota tokens of a success, as the provider counts them; the reservation if it did not tell. */
+static int64_t
+used_tokens(const PglTarget *target, const PglUsage *usage, int64_t reserved)
+{
+	if (usage->input_tokens < 0 || usage->output_tokens < 0)
+		return reserved;
+	return usage->input_tokens + Max(usage->cache_write_tokens, 0) +
+		   usage->output_tokens * target->model->output_burndown;
+}
+
+static bool
+outcome_is_unknown(const PglCall *call, PglCause cause)
+{
+	return cause == PGL_CAUSE_TIMEOUT || (call->sent && call->reply.status == 200);
+}
+
+/* Locked.  Give back, or keep debited, what the attempt held. */
+static void
+settle_attempt(PglCall *call, PglCause cause, int64_t now_us)
+{
+	const PglCandidate *candidate = &call->plan->candidates[call->candidate];
+	PglAdmitState *admit = &call->admit;
+
+	if (cause == PGL_CAUSE_NONE)
+	{
+		int64_t used =
+			used_tokens(candidate->target, &call->reply.usage, candidate->reserve_tokens);
+
+		pgl_lease_settle(&admit->attempt_lease, 1, used, now_us);
+		pgl_lease_settle(&admit->call_lease, 1, used, now_us);
+	}
+	else if (!call->sent || cause == PGL_CAUSE_CONNECTION)
+		pgl_lease_settle(&admit->attempt_lease, 0, 0, now_us);
+	else if (outcome_is_unknown(call, cause))
+		pgl_lease_abandon(&admit->attempt_lease, now_us);
+	else
+		pgl_lease_settle(&admit->attempt_lease, 1, 0, now_us);
+}
+
+/* Locked.  Tell the breakers of the domain and of the credential. */
+static void
+record_health(PglCall *call, PglCause cause, int64_t now_us)
+{
+	const PglCauseRule *rule = pgl_cause_rule(cause);
+	const PglTarget *target = current_target(call);
+	uint32_t database = call->plan->database;
+	uint32_t random = (uint32_t) pgl_random_u64();
+	int domain = pgl_breaker_peek(database, PGL_BREAKER_DOMAIN, target->domain_id);
+	int credential = target->shard->credential
+						 ? pgl_breaker_peek(database, PGL_BREAKER_CREDENTIAL,
+											target->shard->credential_id)
+						 : -1;
+
+	if (cause == PGL_CAUSE_NONE)
+	{
+		pgl_breaker_success(domain, call->admission.domain_probe, now_us);
+		pgl_breaker_success(credential, call->admission.credential_probe, now_us);
+		if (call->nattempts == 1)
+			pgl_breaker_give_retry(domain, PGL_RETRY_REFUND);
+		return;
+	}
+	if (rule->breaker_failure)
+		pgl_breaker_failure(domain, call->admission.domain_probe, now_us);
+	else
+		pgl_breaker_neutral(domain, call->admission.domain_probe);
+	if (rule->cool_domain)
+		pgl_breaker_cool(domain, call->reply.retry_hint_us, random, now_us);
+	if (rule->cool_credential)
+	{
+		pgl_breaker_failure(credential, call->admission.credential_probe, now_us);
+		pgl_breaker_cool(credential, -1, random, now_us);
+	}
+	else
+		pgl_breaker_neutral(credential, call->admission.credential_probe);
+}
+
+static void
+note_attempt(PglCall *call, PglCause cause)
+{
+	PglAttempt *attempt;
+
+	if (call->nattempts > PGL_CALL_MAX_ATTEMPTS)
+		return;
+	attempt = &call->attempts[call->nattempts - 1];
+	attempt->target = current_target(call);
+	attempt->cause = cause;
+	attempt->status = call->reply.status;
+	strlcpy(attempt->error_name, call->reply.error_name, sizeof(attempt->error_name));
+	strlcpy(attempt->message, call->reply.message, sizeof(attempt->message));
+}
+
+/* What the failure means for the candidates of this call. */
+static void
+mark_candidates(PglCall *call, PglCause cause)
+{
+	const PglCauseRule *rule = pgl_cause_rule(cause);
+	PglCandidate *failed = &call->plan->candidates[call->candidate];
+	int c;
+
+	failed->tries_allowed = 1 + rule->same_target;
+	failed->retry_cost = !rule->spend_retry            ? 0
+						 : cause == PGL_CAUSE_TIMEOUT ? PGL_RETRY_COST_TIMEOUT
+													   : PGL_RETRY_COST;
+	failed->not_before_us =
+		pgl_clock_us() + pgl_retry_backoff_us(failed->tries - 1, BACKOFF_BASE_US, BACKOFF_CAP_US,
+											  (uint32_t) pgl_random_u64());
+	call->admit.first_failed |= call->candidate == call->admit.first_choice;
+	if (call->candidate == call->admit.first_choice && rule->cool_domain)
+		call->admit.first_block = PGL_BLOCK_COOLING;
+	for (c = 0; c < call->plan->ncandidates; c++)
+	{
+		PglCandidate *other = &call->plan->candidates[c];
+
+		if (rule->other_endpoint && other->target == failed->target)
+			other->excluded = true;
+		if (rule->larger_context &&
+			other->target->model->context_window <= failed->target->model->context_window)
+			other->excluded = true;
+	}
+}
+
+/* The provider rejected the credential: a value read anew earns the same target one more attempt. */
+static bool
+retry_with_fresh_credential(PglCall *call, PglCause cause)
+{
+	const char *reference = current_target(call)->shard->credential;
+
+	if (cause != PGL_CAUSE_AUTH || !call->sent || call->credential_refreshed || reference == NULL)
+		return false;
+	call->credential_refreshed = true;
+	return pgl_credential_refresh(reference);
+}
+
+static void
+fail_attempt(PglCall *call, PglCause cause, bool fresh_credential)
+{
+	const PglCauseRule *rule = pgl_cause_rule(cause);
+
+	mark_candidates(call, cause);
+	if (fresh_credential)
+	{
+		call->plan->candidates[call->candidate].tries_allowed++;
+		call->plan->candidates[call->candidate].not_before_us = 0;
+	}
+	if (!rule->try_next && !fresh_credential)
+		pgl_outcome_final_cause(call, cause);
+	else if (call->nattempts >= call->plan->route->max_attempts + call->credential_refreshed)
+		pgl_outcome_failed(call);
+	else if (pgl_clock_us() >= call->deadline_us)
+		pgl_outcome_deadline(call);
+	else
+		call->phase = PGL_CALL_ADMITTING;
+}
+
+void
+pgl_attempt_finish(PglCall *call)
+{
+	bool fresh_credential;
+	PglCause cause;
+	int64_t now_us;
+
+	if (!take_reply(call))
+		return;
+	cause = call->reply.cause;
+	now_us = pgl_clock_us();
+	fresh_credential = retry_with_fresh_credential(call, cause);
+	note_attempt(call, cause);
+	pgl_shmem_lock();
+	settle_attempt(call, cause, now_us);
+	if (call->sent && !fresh_credential)
+		record_health(call, cause, now_us);
+	pgl_meter_attempt(call, cause);
+	pgl_shmem_unlock();
+	call->sent = false;
+	if (cause == PGL_CAUSE_NONE)
+		pgl_outcome_succeed(call);
+	else
+		fail_attempt(call, cause, fresh_credential);
+}
+
+/* The call ends here and now, whatever it is doing: nothing may throw. */
+void
+pgl_attempt_cancel(PglCall *call)
+{
+	int64_t now_us = pgl_clock_us();
+
+	if (call->transfer)
+		pgl_net_release(call->transfer);
+	call->transfer = NULL;
+	if (call->admit.call_lease.index < 0 && call->admit.attempt_lease.index < 0)
+		return;
+	pgl_shmem_lock();
+	if (call->sent)
+	{
+		const PglTarget *target = current_target(call);
+
+		pgl_breaker_neutral(
+			pgl_breaker_peek(call->plan->database, PGL_BREAKER_DOMAIN, target->domain_id),
+			call->admission.domain_probe);
+		if (target->shard->credential)
+			pgl_breaker_neutral(pgl_breaker_peek(call->plan->database, PGL_BREAKER_CREDENTIAL,
+												 target->shard->credential_id),
+								call->admission.credential_probe);
+		pgl_lease_abandon(&call->admit.attempt_lease, now_us);
+		pgl_lease_abandon(&call->admit.call_lease, now_us);
+	}
+	else
+	{
+		pgl_lease_settle(&call->admit.attempt_lease, 0, 0, now_us);
+		pgl_lease_settle(&call->admit.call_lease, call->nattempts > 0, 0, now_us);
+	}
+	pgl_shmem_unlock();
+}

@@ -1,0 +1,81 @@
+/*
+ * call.h — one call's life, and many calls in flight.
+ *
+ * A call is started, driven, read and freed.  Starting checks the caller's arguments and privileges and
+ * throws on mistakes; from then on failure is data, and only interrupts throw.  Driving one call drives
+ * all calls of the backend.
+ *
+ * Ownership: a call belongs to the resource owner that was current when it started.  The starter frees
+ * it; if an ERROR or a (sub)transaction abort comes first, its resource owner does: the transfer is
+ * cancelled, leases are abandoned, queue places given up, memory freed.
+ */
+#ifndef PGL_CALL_CALL_H
+#define PGL_CALL_CALL_H
+
+#include "../provider/provider.h"
+
+typedef struct PglCall PglCall;
+
+/* What the caller asks for.  Strings are in the server encoding and are copied. */
+typedef struct PglCallArgs
+{
+	const char *tenant;
+	const char *prompt;
+	size_t prompt_len;
+	const char *route; /* NULL: not given, as for the other strings */
+	const char *model;
+	const char *system;
+	const char *sticky_key;
+	const char **stop;
+	int nstop;
+	int max_tokens;  /* 0: not given */
+	int timeout_ms;  /* 0: not given */
+	int max_wait_ms; /* -1: not given */
+	bool has_temperature;
+	bool has_top_p;
+	double temperature;
+	double top_p;
+	bool no_fallback;
+	bool allow_truncated;
+} PglCallArgs;
+
+/* What became of it.  Everything lives as long as the call. */
+typedef struct PglOutcome
+{
+	int sqlstate; /* 0: success; LM008 comes with a response */
+	bool refused; /* by a limit: nothing was sent */
+	const char *message;
+	const char *detail;
+	const char *hint;
+	char *response; /* server encoding; NULL on failure */
+	size_t response_len;
+	const char *finish_reason; /* NULL as long as no model answered, as for target and its kin */
+	const char *route;
+	const char *target;
+	const char *shard;
+	const char *region;
+	const char *model;
+	const char *request_id;
+	int attempts;
+	int fallback_depth; /* candidates passed over or failed before the one that answered */
+	PglUsage usage;
+	int64_t cost_nano_usd; /* -1: no price known */
+	int64_t queue_us;
+	int64_t connect_us;    /* -1: none, as for first_byte_us */
+	int64_t first_byte_us;
+	int64_t total_us;
+	unsigned char call_id[16]; /* UUID, version 7 */
+} PglOutcome;
+
+extern PglCall *pgl_call_start(const PglCallArgs *args);
+/* A call of at most one token to one target, past tenants, quotas and breakers: the doctor's probe. */
+extern PglCall *pgl_call_start_probe(const char *target);
+extern bool pgl_call_is_done(const PglCall *call);
+extern void pgl_call_wait(PglCall *call); /* until done; throws interrupts only */
+extern void pgl_call_drive(void);         /* wait for something to happen to any call, and act on it */
+extern const PglOutcome *pgl_call_outcome(const PglCall *call); /* once done */
+extern void pgl_call_raise(const PglCall *call) __attribute__((noreturn)); /* its failure as ERROR */
+extern void pgl_call_free(PglCall *call);
+extern void pgl_call_init(void); /* from _PG_init */
+
+#endif

@@ -1,0 +1,277 @@
+/*
+ * engine.c — drive all calls of the backend: timers, wake-ups, replies.
+ *
+ * A call with something to do is on the ready list; nothing else is looked at, so a thousand calls in
+ * flight cost no more per event than one.  Advancing a call takes it through as many phases as it can go
+ * without waiting.
+ */
+#include "postgres.h"
+
+#include "lib/ilist.h"
+#include "lib/pairingheap.h"
+#include "storage/latch.h"
+
+#include "../core/clock.h"
+#include "../pg/compat.h"
+#include "state.h"
+#include "wait.h"
+
+#define FAR_FUTURE_US INT64_C(3600000000)
+
+static int compare_timers(const pairingheap_node *a, const pairingheap_node *b, void *arg);
+
+static dlist_head calls = DLIST_STATIC_INIT(calls);
+static dlist_head ready = DLIST_STATIC_INIT(ready);
+static pairingheap timers = {compare_timers, NULL, NULL};
+static int unfinished = 0;
+static int queued = 0; /* calls with a ticket */
+
+static PglCall *
+call_of_timer(pairingheap_node *node)
+{
+	return pairingheap_container(PglCall, timer, node);
+}
+
+/* The heap gives the largest first: the earliest timer counts as the largest. */
+static int
+compare_timers(const pairingheap_node *a, const pairingheap_node *b, void *arg)
+{
+	int64_t left = pairingheap_const_container(PglCall, timer, a)->timer_us;
+	int64_t right = pairingheap_const_container(PglCall, timer, b)->timer_us;
+
+	return left < right ? 1 : left > right ? -1 : 0;
+}
+
+dlist_head *
+pgl_engine_calls(void)
+{
+	return &calls;
+}
+
+int
+pgl_engine_unfinished(void)
+{
+	return unfinished;
+}
+
+void
+pgl_engine_add(PglCall *call)
+{
+	dlist_push_tail(&calls, &call->node);
+	unfinished++;
+}
+
+static void
+retire(PglCall *call)
+{
+	pgl_engine_clear_timer(call);
+	if (call->is_ready)
+		dlist_delete(&call->ready_node);
+	call->is_ready = false;
+	unfinished--;
+}
+
+void
+pgl_engine_remove(PglCall *call)
+{
+	if (call->phase != PGL_CALL_DONE)
+		retire(call);
+	dlist_delete(&call->node);
+}
+
+void
+pgl_engine_set_timer(PglCall *call, int64_t at_us)
+{
+	pgl_engine_clear_timer(call);
+	call->timer_us = at_us;
+	pairingheap_add(&timers, &call->timer);
+	call->has_timer = true;
+}
+
+void
+pgl_engine_clear_timer(PglCall *call)
+{
+	if (call->has_timer)
+		pairingheap_remove(&timers, &call->timer);
+	call->has_timer = false;
+}
+
+void
+pgl_engine_make_ready(PglCall *call)
+{
+	if (call->is_ready)
+		return;
+	call->is_ready = true;
+	dlist_push_tail(&ready, &call->ready_node);
+}
+
+/* The statement may be cancelled before the call's own deadline: do not begin a wait that cannot end. */
+static int64_t
+last_useful_moment(const PglCall *call)
+{
+	return Min(call->deadline_us, pgl_wait_statement_deadline_us());
+}
+
+/* Every candidate is blocked, or a limit says no: wait if that is allowed and can help, else give up. */
+static void
+wait_or_give_up(PglCall *call, int64_t now_us)
+{
+	const PglAdmission *admission = &call->admission;
+	int64_t until = now_us + admission->wait_us;
+	int64_t last = admission->wait_limit ? Min(call->wait_deadline_us, last_useful_moment(call))
+										 : last_useful_moment(call);
+
+	if (admission->can_wait && now_us < last && until <= last)
+	{
+		if (call->queued_since_us == 0)
+			call->queued_since_us = now_us;
+		if (admission->wait_limit)
+			pgl_queue_join(call);
+		else
+		{
+			call->phase = PGL_CALL_BACKOFF;
+			pgl_engine_set_timer(call, until);
+		}
+		pgl_meter_phase(call);
+	}
+	else if (admission->decision == PGL_DECISION_REFUSED)
+		pgl_outcome_refused(call);
+	else
+		pgl_outcome_failed(call);
+}
+
+/* Ask for a decision and act on it. */
+static void
+decide(PglCall *call)
+{
+	bool had_ticket = call->admit.ticket != PGL_NO_TICKET;
+	int64_t now_us = pgl_clock_us();
+
+	pgl_shmem_lock();
+	pgl_admit(call->plan, &call->admit, now_us, call->obstacles, &call->admission);
+	if (call->admission.decision == PGL_DECISION_GO)
+	{
+		if (had_ticket)
+			pgl_ticket_drop(call->admit.ticket);
+		call->admit.ticket = PGL_NO_TICKET;
+		pgl_meter_admitted(call);
+	}
+	pgl_shmem_unlock();
+	if (had_ticket && call->admit.ticket == PGL_NO_TICKET)
+		pgl_engine_count_queued(-1);
+
+	switch (call->admission.decision)
+	{
+		case PGL_DECISION_GO:
+			if (call->queued_since_us > 0)
+				call->outcome.queue_us += now_us - call->queued_since_us;
+			call->queued_since_us = 0;
+			pgl_attempt_start(call);
+			break;
+		case PGL_DECISION_REFUSED:
+		case PGL_DECISION_BLOCKED:
+			wait_or_give_up(call, now_us);
+			break;
+		case PGL_DECISION_EXHAUSTED:
+			pgl_outcome_failed(call);
+			break;
+		case PGL_DECISION_NO_MEMORY:
+			pgl_outcome_no_memory(call);
+			break;
+	}
+}
+
+void
+pgl_engine_advance(PglCall *call)
+{
+	MemoryContext caller = MemoryContextSwitchTo(call->context);
+
+	if (call->is_ready)
+		dlist_delete(&call->ready_node);
+	call->is_ready = false;
+	pgl_engine_clear_timer(call);
+	do
+	{
+		switch (call->phase)
+		{
+			case PGL_CALL_ADMITTING:
+			case PGL_CALL_QUEUED:
+			case PGL_CALL_BACKOFF:
+				call->phase = PGL_CALL_ADMITTING;
+				decide(call);
+				break;
+			case PGL_CALL_SENDING:
+			case PGL_CALL_ANSWERING:
+				pgl_attempt_finish(call);
+				break;
+			case PGL_CALL_DONE:
+				break;
+		}
+	} while (call->phase == PGL_CALL_ADMITTING);
+	if (call->phase == PGL_CALL_DONE)
+	{
+		pgl_queue_leave(call);
+		retire(call);
+		pgl_meter_done(call);
+	}
+	MemoryContextSwitchTo(caller);
+}
+
+/* Move what has become due to the ready list. */
+static void
+collect_due(int64_t now_us)
+{
+	dlist_iter iter;
+
+	while (!pairingheap_is_empty(&timers))
+	{
+		PglCall *call = call_of_timer(pairingheap_first(&timers));
+
+		if (call->timer_us > now_us)
+			break;
+		pgl_engine_clear_timer(call);
+		pgl_engine_make_ready(call);
+	}
+	if (queued == 0)
+		return;
+	dlist_foreach(iter, &calls)
+	{
+		PglCall *call = dlist_container(PglCall, node, iter.cur);
+
+		if (call->phase == PGL_CALL_QUEUED && pgl_ticket_was_woken(call->admit.ticket))
+			pgl_engine_make_ready(call);
+	}
+}
+
+void
+pgl_engine_count_queued(int change)
+{
+	queued += change;
+}
+
+/* What the backend is waiting for, as its wait event shows it. */
+static uint32
+wait_event_now(void)
+{
+	if (pgl_net_in_flight() > 0)
+		return pgl_wait_event_http();
+	return queued > 0 ? pgl_wait_event_quota() : pgl_wait_event_backoff();
+}
+
+void
+pgl_call_drive(void)
+{
+	int64_t now_us = pgl_clock_us();
+	int64_t until_us = now_us + FAR_FUTURE_US;
+
+	collect_due(now_us);
+	if (!dlist_is_empty(&ready))
+		until_us = now_us;
+	else if (!pairingheap_is_empty(&timers))
+		until_us = call_of_timer(pairingheap_first(&timers))->timer_us;
+	pgl_net_turn(until_us, wait_event_now());
+	collect_due(pgl_clock_us());
+	while (!dlist_is_empty(&ready))
+		pgl_engine_advance(
+			dlist_container(PglCall, ready_node, dlist_head_node(&ready)));
+}

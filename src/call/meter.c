@@ -1,0 +1,175 @@
+/*
+ * meter.c — counters and activity: what happened, counted when it happened.
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "utils/timestamp.h"
+
+#include "../core/clock.h"
+#include "../shmem/activity.h"
+#include "../shmem/stat.h"
+#include "state.h"
+
+static PglStatCounters *
+tenant_counters(const PglCall *call)
+{
+	const PglTenant *tenant = call->plan->tenant;
+
+	return tenant ? pgl_stat_find(call->plan->database, PGL_STAT_TENANT, tenant->id, tenant->name)
+				  : NULL;
+}
+
+static PglStatCounters *
+target_counters(const PglCall *call, const PglTarget *target)
+{
+	return pgl_stat_find(call->plan->database, PGL_STAT_TARGET, target->id, target->name);
+}
+
+/* Locked.  Show the phase of the call as what the backend does now. */
+static void
+show_activity(const PglCall *call, PglActivityState state)
+{
+	PglActivity *slot = pgl_activity_mine();
+
+	slot->role = GetOuterUserId();
+	slot->since = GetCurrentTimestamp();
+	slot->state = state;
+	pgl_shmem_copy_name(slot->tenant, call->plan->tenant ? call->plan->tenant->name : "");
+	pgl_shmem_copy_name(slot->target, call->candidate >= 0 && state == PGL_ACTIVITY_CALLING
+										  ? call->plan->candidates[call->candidate].target->name
+										  : "");
+}
+
+void
+pgl_meter_started(PglCall *call)
+{
+	PglStatCounters *tenant;
+
+	pgl_shmem_lock();
+	tenant = tenant_counters(call);
+	if (tenant)
+		tenant->calls++;
+	pgl_activity_mine()->started++;
+	pgl_shmem_unlock();
+}
+
+void
+pgl_meter_phase(PglCall *call)
+{
+	PglStatCounters *tenant;
+
+	pgl_shmem_lock();
+	show_activity(call, call->phase == PGL_CALL_QUEUED ? PGL_ACTIVITY_QUEUED
+													   : PGL_ACTIVITY_BACKOFF);
+	tenant = tenant_counters(call);
+	if (tenant && call->phase == PGL_CALL_QUEUED && !call->counted_as_waiting)
+		tenant->waits++;
+	call->counted_as_waiting |= call->phase == PGL_CALL_QUEUED;
+	pgl_shmem_unlock();
+}
+
+void
+pgl_meter_admitted(PglCall *call)
+{
+	const PglCandidate *chosen = &call->plan->candidates[call->admission.candidate];
+	PglStatCounters *target = target_counters(call, chosen->target);
+	PglStatCounters *tenant = tenant_counters(call);
+	int c;
+
+	call->ordinal = target->calls++;
+	if (tenant)
+	{
+		tenant->attempts++;
+		tenant->retries += call->nattempts > 0;
+		tenant->shadow_refusals += call->admission.shadow_refusal && call->nattempts == 0;
+	}
+	for (c = 0; c < call->plan->ncandidates; c++)
+		if (call->obstacles[c].block >= PGL_BLOCK_LIMIT)
+			target_counters(call, call->plan->candidates[c].target)->refused_locally++;
+	call->candidate = call->admission.candidate;
+	show_activity(call, PGL_ACTIVITY_CALLING);
+	pgl_activity_mine()->in_flight++;
+}
+
+/* Nano-USD, rounded to the nearest; -1 when a price of a kind that was used is not known. */
+int64_t
+pgl_meter_cost(const PglTarget *target, const PglUsage *usage)
+{
+	const int64_t tokens[PGL_PRICE_COMPONENTS] = {
+		[PGL_PRICE_INPUT] = usage->input_tokens,
+		[PGL_PRICE_OUTPUT] = usage->output_tokens,
+		[PGL_PRICE_CACHE_READ] = usage->cache_read_tokens,
+		[PGL_PRICE_CACHE_WRITE] = usage->cache_write_tokens,
+	};
+	__int128 total = 0;
+	int i;
+
+	if (usage->input_tokens < 0 || usage->output_tokens < 0)
+		return -1;
+	for (i = 0; i < PGL_PRICE_COMPONENTS; i++)
+	{
+		if (tokens[i] <= 0)
+			continue;
+		if (target->price[i] == PGL_PRICE_NONE)
+			return -1;
+		total += (__int128) tokens[i] * target->price[i];
+	}
+	return (int64_t) ((total + 500000) / 1000000);
+}
+
+void
+pgl_meter_attempt(PglCall *call, PglCause cause)
+{
+	const PglTarget *target = call->plan->candidates[call->candidate].target;
+	PglStatCounters *counters = target_counters(call, target);
+	const PglUsage *usage = &call->reply.usage;
+
+	pgl_activity_mine()->in_flight--;
+	pgl_stat_add_latency(counters, pgl_clock_us() - call->attempt_us);
+	if (cause == PGL_CAUSE_THROTTLED || cause == PGL_CAUSE_QUOTA_EXHAUSTED)
+		counters->throttled++;
+	else if (cause != PGL_CAUSE_NONE)
+		counters->failures++;
+	if (cause != PGL_CAUSE_NONE)
+		return;
+	call->outcome.cost_nano_usd = pgl_meter_cost(target, usage);
+	counters->successes++;
+	counters->input_tokens += Max(usage->input_tokens, 0);
+	counters->output_tokens += Max(usage->output_tokens, 0);
+	counters->cost_nano_usd += Max(call->outcome.cost_nano_usd, 0);
+}
+
+/* The call is over, or given up in the middle. */
+void
+pgl_meter_done(PglCall *call)
+{
+	bool finished = call->phase == PGL_CALL_DONE;
+	bool answered = finished && call->outcome.response != NULL;
+	PglStatCounters *tenant;
+	PglActivity *slot;
+
+	pgl_shmem_lock();
+	tenant = tenant_counters(call);
+	slot = pgl_activity_mine();
+	if (!finished && call->sent)
+		slot->in_flight--;
+	slot->done++;
+	slot->failed += !answered;
+	if (pgl_engine_unfinished() - !finished == 0)
+		slot->state = PGL_ACTIVITY_IDLE;
+	if (tenant && answered)
+	{
+		tenant->successes++;
+		tenant->fallbacks += call->outcome.fallback_depth > 0;
+		tenant->input_tokens += Max(call->reply.usage.input_tokens, 0);
+		tenant->output_tokens += Max(call->reply.usage.output_tokens, 0);
+		tenant->cost_nano_usd += Max(call->outcome.cost_nano_usd, 0);
+		pgl_stat_add_latency(tenant, call->outcome.total_us);
+	}
+	else if (tenant && call->outcome.refused)
+		tenant->throttled++;
+	else if (tenant)
+		tenant->failures++;
+	pgl_shmem_unlock();
+}

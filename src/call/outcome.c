@@ -1,0 +1,437 @@
+/*
+ * outcome.c — the end of a call: its answer, or an error that says what happened and what to do.
+ *
+ * Messages follow PostgreSQL's style.  DETAIL has one sentence per binding limit, attempt and candidate
+ * that was passed over, and ends with retry_after_ms where a time is known.  Prompts and answers never
+ * appear; the provider's own words do, cut to a line.
+ */
+#include "postgres.h"
+
+#include "catalog/namespace.h"
+#include "lib/stringinfo.h"
+#include "mb/pg_wchar.h"
+#include "utils/builtins.h"
+
+#include "../core/clock.h"
+#include "../pg/compat.h"
+#include "../pg/errors.h"
+#include "state.h"
+
+static void
+set_identity(PglCall *call)
+{
+	PglOutcome *outcome = &call->outcome;
+	const PglTarget *target;
+
+	outcome->total_us = pgl_clock_us() - call->started_us;
+	outcome->attempts = call->nattempts;
+	if (call->nattempts == 0)
+		return;
+	target = call->plan->candidates[call->candidate].target;
+	outcome->target = target->name;
+	outcome->shard = target->shard->name;
+	outcome->region = target->shard->region[0] ? target->shard->region : NULL;
+	outcome->model = target->model->name;
+	outcome->usage = call->reply.usage;
+	outcome->request_id = call->reply.request_id[0] ? call->reply.request_id : NULL;
+	outcome->finish_reason = call->reply.finish_reason[0] ? call->reply.finish_reason : NULL;
+}
+
+/* Did an attempt end in a way that may have been billed all the same? */
+static bool
+any_outcome_unknown(const PglCall *call)
+{
+	int i;
+
+	for (i = 0; i < Min(call->nattempts, PGL_CALL_MAX_ATTEMPTS); i++)
+		if (call->attempts[i].cause == PGL_CAUSE_TIMEOUT || call->attempts[i].status == 200)
+			return true;
+	return false;
+}
+
+static void
+fail(PglCall *call, int sqlstate, const char *message, const char *detail, const char *hint)
+{
+	PglOutcome *outcome = &call->outcome;
+
+	set_identity(call);
+	outcome->sqlstate = sqlstate;
+	outcome->message = message;
+	outcome->detail = detail && detail[0] ? detail : NULL;
+	outcome->hint = hint;
+	call->phase = PGL_CALL_DONE;
+	pgl_shmem_lock();
+	if (any_outcome_unknown(call))
+		pgl_lease_abandon(&call->admit.call_lease, pgl_clock_us());
+	else
+		pgl_lease_settle(&call->admit.call_lease, 1, 0, pgl_clock_us());
+	pgl_shmem_unlock();
+}
+
+/* Our own words around names are in the server encoding; a provider's message is UTF-8. */
+static char *
+from_utf8(const char *source, size_t len, size_t *out_len)
+{
+	Oid conversion;
+	char *converted;
+	int read;
+
+	*out_len = len;
+	if (GetDatabaseEncoding() == PG_UTF8 || GetDatabaseEncoding() == PG_SQL_ASCII)
+		return pnstrdup(source, len);
+	conversion = FindDefaultConversionProc(PG_UTF8, GetDatabaseEncoding());
+	if (!OidIsValid(conversion) || len > MaxAllocSize / MAX_CONVERSION_GROWTH - 1)
+		return NULL;
+	converted = palloc(len * MAX_CONVERSION_GROWTH + 1);
+	read = pg_do_encoding_conversion_buf(
+		conversion, PG_UTF8, GetDatabaseEncoding(), unconstify(unsigned char *, (const unsigned char *) source),
+		len, (unsigned char *) converted, len * MAX_CONVERSION_GROWTH + 1, true);
+	if (read != len)
+		return NULL;
+	*out_len = strlen(converted);
+	return converted;
+}
+
+static const char *
+provider_words(const char *message)
+{
+	size_t len;
+	const char *words = from_utf8(message, strlen(message), &len);
+
+	return words ? words : "(message in another encoding)";
+}
+
+static void
+begin_sentence(StringInfo detail)
+{
+	if (detail->len > 0)
+		appendStringInfoChar(detail, ' ');
+}
+
+static void
+describe_limit(StringInfo detail, const PglObstacle *obstacle, int64_t needed_tokens)
+{
+	static const char *const dimensions[] = {"requests", "tokens", "calls in flight"};
+	const PglLimitSpec *limit = obstacle->limit;
+	const int64_t maximum[] = {limit->rpm, limit->tpm, limit->max_inflight};
+	int d;
+
+	begin_sentence(detail);
+	switch (limit->key.scope)
+	{
+		case PGL_SCOPE_DOMAIN:
+			appendStringInfo(detail, "Quota domain \"%s\"", limit->name);
+			break;
+		case PGL_SCOPE_TARGET:
+			appendStringInfo(detail, "Target \"%s\"", limit->name);
+			break;
+		default:
+			appendStringInfo(detail, "%c%s", pg_toupper(limit->name[0]), limit->name + 1);
+	}
+	if (limit->subject[0])
+		appendStringInfo(detail, " of \"%s\"", limit->subject);
+	if (obstacle->verdict.binding == 0)
+		appendStringInfoString(detail, " has earlier calls in its queue");
+	for (d = 0; d < PGL_DIM_COUNT; d++)
+		if (obstacle->verdict.binding & (1 << d))
+			appendStringInfo(detail, " allows " INT64_FORMAT " %s%s", maximum[d], dimensions[d],
+							 d == PGL_DIM_IN_FLIGHT ? "" : " per minute");
+	if (obstacle->verdict.never)
+		appendStringInfo(detail, " and the call needs " INT64_FORMAT " tokens", needed_tokens);
+	appendStringInfoChar(detail, '.');
+}
+
+static void
+describe_retry_after(StringInfo detail, int64_t wait_us)
+{
+	if (wait_us <= 0)
+		return;
+	begin_sentence(detail);
+	appendStringInfo(detail, "retry_after_ms=" INT64_FORMAT, (wait_us + 999) / 1000);
+}
+
+static void
+describe_attempts(StringInfo detail, const PglCall *call)
+{
+	int i;
+
+	for (i = 0; i < Min(call->nattempts, PGL_CALL_MAX_ATTEMPTS); i++)
+	{
+		const PglAttempt *attempt = &call->attempts[i];
+
+		begin_sentence(detail);
+		appendStringInfo(detail, "Attempt %d on \"%s\": %s", i + 1, attempt->target->name,
+						 pgl_cause_name(attempt->cause));
+		if (attempt->status > 0)
+			appendStringInfo(detail, ", status %d", attempt->status);
+		if (attempt->error_name[0])
+			appendStringInfo(detail, ", %s", attempt->error_name);
+		if (attempt->message[0])
+			appendStringInfo(detail, " (%s)", provider_words(attempt->message));
+		appendStringInfoChar(detail, '.');
+	}
+}
+
+static void
+describe_candidates(StringInfo detail, const PglCall *call)
+{
+	int c;
+
+	for (c = 0; c < call->plan->ncandidates; c++)
+	{
+		const PglCandidate *candidate = &call->plan->candidates[c];
+		const PglObstacle *obstacle = &call->obstacles[c];
+
+		if (candidate->tries > 0 && obstacle->block == PGL_BLOCK_TRIED)
+			continue;
+		if (obstacle->block == PGL_BLOCK_NONE || obstacle->block == PGL_BLOCK_TRIED)
+			continue;
+		if (obstacle->block == PGL_BLOCK_LIMIT)
+		{
+			describe_limit(detail, obstacle, candidate->reserve_tokens);
+			continue;
+		}
+		begin_sentence(detail);
+		appendStringInfo(detail, "Target \"%s\": %s.", candidate->target->name,
+						 obstacle->block == PGL_BLOCK_DROPPED ? candidate->dropped
+															  : pgl_block_name(obstacle->block));
+	}
+}
+
+void
+pgl_outcome_refused(PglCall *call)
+{
+	const PglAdmission *admission = &call->admission;
+	const char *tenant = call->plan->tenant ? call->plan->tenant->name : "";
+	bool never = false;
+	StringInfoData detail;
+	int64_t wait_us = 0;
+	int i;
+
+	initStringInfo(&detail);
+	for (i = 0; i < admission->nbinding; i++)
+	{
+		const PglObstacle *obstacle = &admission->binding[i];
+
+		describe_limit(&detail, obstacle, call->plan->reserve_tokens);
+		never |= obstacle->verdict.never;
+		wait_us = Max(wait_us, obstacle->wait_us);
+	}
+	if (!never)
+		describe_retry_after(&detail, wait_us);
+	call->outcome.refused = true;
+	if (never)
+		fail(call, ERRCODE_LM_QUOTA,
+			 psprintf("call is larger than a quota of tenant \"%s\" can ever grant", tenant),
+			 detail.data, "Lower max_tokens or shorten the prompt; waiting does not help.");
+	else
+		fail(call, ERRCODE_LM_QUOTA, psprintf("quota exceeded for tenant \"%s\"", tenant),
+			 detail.data, NULL);
+}
+
+void
+pgl_outcome_no_memory(PglCall *call)
+{
+	fail(call, ERRCODE_CONFIGURATION_LIMIT_EXCEEDED,
+		 "no room in shared memory for another call in flight", NULL,
+		 "Raise pgllm.max_leases or pgllm.max_limits.");
+}
+
+/* Is every failure so far of a kind that passes by itself when quotas refill? */
+static bool
+only_throttled(const PglCall *call)
+{
+	bool any = false;
+	int i;
+
+	for (i = 0; i < Min(call->nattempts, PGL_CALL_MAX_ATTEMPTS); i++)
+	{
+		PglCause cause = call->attempts[i].cause;
+
+		if (cause != PGL_CAUSE_THROTTLED && cause != PGL_CAUSE_QUOTA_EXHAUSTED)
+			return false;
+		any = true;
+	}
+	for (i = 0; i < call->plan->ncandidates; i++)
+	{
+		PglBlock block = call->obstacles[i].block;
+
+		if (block == PGL_BLOCK_OPEN || block == PGL_BLOCK_RETRY_BUDGET)
+			return false;
+		any |= block == PGL_BLOCK_LIMIT || block == PGL_BLOCK_COOLING;
+	}
+	return any;
+}
+
+static bool
+all_attempts_are(const PglCall *call, PglCause cause)
+{
+	int i;
+
+	for (i = 0; i < Min(call->nattempts, PGL_CALL_MAX_ATTEMPTS); i++)
+		if (call->attempts[i].cause != cause)
+			return false;
+	return call->nattempts > 0;
+}
+
+/* No attempt was made, and what kept candidates out was the length of the prompt. */
+static bool
+nothing_large_enough(const PglCall *call)
+{
+	bool any = false;
+	int c;
+
+	for (c = 0; c < call->plan->ncandidates; c++)
+	{
+		const char *dropped = call->plan->candidates[c].dropped;
+
+		if (dropped == NULL)
+			return false;
+		any |= strcmp(dropped, "context window too small") == 0;
+	}
+	return any;
+}
+
+static int64_t
+earliest_wait(const PglCall *call)
+{
+	int64_t earliest = 0;
+	int c;
+
+	for (c = 0; c < call->plan->ncandidates; c++)
+	{
+		int64_t wait_us = call->obstacles[c].wait_us;
+
+		if (wait_us > 0 && (earliest == 0 || wait_us < earliest))
+			earliest = wait_us;
+	}
+	return earliest;
+}
+
+void
+pgl_outcome_failed(PglCall *call)
+{
+	const char *route = call->plan->route->name;
+	StringInfoData detail;
+
+	initStringInfo(&detail);
+	describe_attempts(&detail, call);
+	describe_candidates(&detail, call);
+	call->outcome.refused = call->nattempts == 0;
+	if (all_attempts_are(call, PGL_CAUSE_CONTEXT_TOO_LONG) || nothing_large_enough(call))
+		fail(call, ERRCODE_LM_CONTEXT_TOO_LONG,
+			 psprintf("prompt is too long for every model of route \"%s\"", route), detail.data,
+			 "Shorten the prompt, lower max_tokens, or add a model with a larger context window.");
+	else if (all_attempts_are(call, PGL_CAUSE_AUTH))
+		fail(call, ERRCODE_LM_CREDENTIALS,
+			 psprintf("no credential was accepted for route \"%s\"", route), detail.data,
+			 "SELECT * FROM llm_check() tells which credential or permission is missing.");
+	else if (only_throttled(call))
+	{
+		describe_retry_after(&detail, earliest_wait(call));
+		fail(call, ERRCODE_LM_THROTTLED,
+			 psprintf("every target of route \"%s\" is throttled", route), detail.data,
+			 "Try again later, let calls wait with max_wait_ms, or add targets to the route.");
+	}
+	else
+		fail(call, ERRCODE_LM_ALL_FAILED,
+			 psprintf("no target of route \"%s\" could answer", route), detail.data, NULL);
+}
+
+void
+pgl_outcome_deadline(PglCall *call)
+{
+	StringInfoData detail;
+
+	initStringInfo(&detail);
+	describe_attempts(&detail, call);
+	fail(call, ERRCODE_LM_DEADLINE,
+		 psprintf("deadline of " INT64_FORMAT " ms passed",
+				  (call->deadline_us - call->started_us) / 1000),
+		 detail.data, "The deadline is the option timeout_ms, at most pgllm.timeout.");
+}
+
+void
+pgl_outcome_final_cause(PglCall *call, PglCause cause)
+{
+	StringInfoData detail;
+
+	initStringInfo(&detail);
+	describe_attempts(&detail, call);
+	switch (cause)
+	{
+		case PGL_CAUSE_REFUSAL:
+			fail(call, ERRCODE_LM_REFUSAL, "the model or a guardrail declined to answer",
+				 detail.data, NULL);
+			break;
+		case PGL_CAUSE_BAD_REPLY:
+			fail(call, ERRCODE_UNTRANSLATABLE_CHARACTER, "answer cannot be stored as text",
+				 detail.data, NULL);
+			break;
+		default:
+			fail(call, ERRCODE_LM_ALL_FAILED, "the provider rejected the request", detail.data,
+				 NULL);
+	}
+}
+
+static void
+fail_conversion(PglCall *call)
+{
+	fail(call, ERRCODE_UNTRANSLATABLE_CHARACTER,
+		 psprintf("answer has characters that encoding \"%s\" cannot hold",
+				  GetDatabaseEncodingName()),
+		 NULL, "Use a database with encoding UTF8.");
+}
+
+/* Candidates before the one that answered, in the order of tiers and of this call's attempts. */
+static int
+fallback_depth(const PglCall *call)
+{
+	int depth = 0;
+	int c;
+
+	for (c = 0; c < call->plan->ncandidates; c++)
+	{
+		const PglCandidate *candidate = &call->plan->candidates[c];
+
+		if (c != call->candidate && candidate->dropped == NULL &&
+			(candidate->tries > 0 || call->obstacles[c].block != PGL_BLOCK_NONE))
+			depth++;
+	}
+	return depth;
+}
+
+void
+pgl_outcome_succeed(PglCall *call)
+{
+	PglOutcome *outcome = &call->outcome;
+	size_t len;
+	char *response = from_utf8(pgl_buf_str(&call->reply.text), call->reply.text.len, &len);
+
+	if (response == NULL)
+	{
+		fail_conversion(call);
+		return;
+	}
+	set_identity(call);
+	outcome->response = response;
+	outcome->response_len = len;
+	outcome->fallback_depth = fallback_depth(call);
+	call->phase = PGL_CALL_DONE;
+	if (strcmp(call->reply.finish_reason, "length") != 0 || call->allow_truncated)
+		return;
+	outcome->sqlstate = ERRCODE_LM_TRUNCATED;
+	outcome->message = psprintf("answer was cut at max_tokens (%d)", call->request.max_tokens);
+	outcome->hint = "Raise the option max_tokens, or pass allow_truncated to accept cut answers.";
+}
+
+void
+pgl_call_raise(const PglCall *call)
+{
+	const PglOutcome *outcome = &call->outcome;
+
+	ereport(ERROR, (errcode(outcome->sqlstate), errmsg("%s", outcome->message),
+					outcome->detail ? errdetail("%s", outcome->detail) : 0,
+					outcome->hint ? errhint("%s", outcome->hint) : 0));
+	pg_unreachable();
+}

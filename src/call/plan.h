@@ -1,0 +1,61 @@
+/*
+ * plan.h — who may call what: authorisation, candidates, and the limits each must pass.
+ *
+ * A plan is made once per call from a pinned configuration snapshot.  Authority is decided here for
+ * every candidate, fallbacks included: geography, models, capabilities, context window.  What changes
+ * from moment to moment (limits, breakers, whose turn it is) is decided in admit.h.
+ */
+#ifndef PGL_CALL_PLAN_H
+#define PGL_CALL_PLAN_H
+
+#include "../catalog/catalog.h"
+#include "../shmem/limit.h"
+#include "call.h"
+
+typedef struct PglCandidate
+{
+	const PglTarget *target;
+	int tier;
+	int weight;
+	const char *dropped;    /* why it may not be used at all; NULL if it may */
+	int max_tokens;         /* sent, and reserved */
+	int64_t reserve_tokens; /* input estimate + max_tokens */
+	int nlimits;            /* domain, target, and quotas that concern only this candidate */
+	PglLimitSpec limits[PGL_CALL_MAX_LIMITS];
+	/* What happened to it in this call. */
+	int tries;
+	int tries_allowed;   /* grows when its failure allows another try on the same target */
+	bool excluded;       /* never again in this call */
+	int64_t not_before_us; /* back-off before another try */
+	int retry_cost;        /* of another try, from the retry budget of its domain; 0: free */
+} PglCandidate;
+
+typedef struct PglPlan
+{
+	const PglSnapshot *snapshot;
+	const PglTenant *tenant; /* NULL: the doctor's probe */
+	const PglRoute *route;
+	int ncandidates;
+	PglCandidate *candidates; /* by tier, as in the route */
+	int nlimits;              /* limits of tenant and role, the same for all candidates */
+	PglLimitSpec limits[PGL_CALL_MAX_LIMITS];
+	int64_t reserve_tokens; /* for those: the largest of the candidates */
+	int64_t input_estimate;
+	bool may_wait;
+	int max_wait_ms;
+	uint64_t sticky_hash;
+	uint32_t database;
+	int max_new_limits; /* limits that a decision may have to make */
+	int *order;         /* scratch of admission, which must not allocate under its lock */
+	double *scores;
+} PglPlan;
+
+/*
+ * Throws on caller mistakes.  The plan is palloc'ed in the current memory context and pins the snapshot,
+ * which the caller must have stored before anything else can throw: hence the out parameter.
+ */
+extern PglPlan *pgl_plan_build(const PglCallArgs *args, size_t input_bytes,
+							   const PglSnapshot **pinned);
+extern PglPlan *pgl_plan_build_probe(const char *target, const PglSnapshot **pinned);
+
+#endif

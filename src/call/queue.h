@@ -1,0 +1,10 @@
+/*
+ * queue.h — the advisory locks of the extension.
+ */
+#ifndef PGL_CALL_QUEUE_H
+#define PGL_CALL_QUEUE_H
+
+/* field4 of our advisory lock tags: SQL uses 1 and 2, so pg_locks.objsubid tells ours apart. */
+#define PGL_LOCK_CLASS 19533
+
+#endif

@@ -1,0 +1,124 @@
+/*
+ * state.h — the inside of a call, shared by the files of this folder and nobody else.
+ *
+ *	ADMITTING  wants a decision (admit.h)
+ *	QUEUED     holds a ticket for a limit; its turn comes by timer or by being woken
+ *	BACKOFF    waits for a cool-down or before another try, by timer
+ *	SENDING    a transfer is in flight
+ *	ANSWERING  an in-process provider takes its time, by timer
+ *	DONE       the outcome is final
+ */
+#ifndef PGL_CALL_STATE_H
+#define PGL_CALL_STATE_H
+
+#include "lib/ilist.h"
+#include "lib/pairingheap.h"
+#include "utils/palloc.h"
+#include "utils/resowner.h"
+
+#include "admit.h"
+#include "call.h"
+
+#define PGL_CALL_MAX_ATTEMPTS 17 /* llm_route_policy allows 16, refreshing a credential adds one */
+
+typedef enum PglCallPhase
+{
+	PGL_CALL_ADMITTING,
+	PGL_CALL_QUEUED,
+	PGL_CALL_BACKOFF,
+	PGL_CALL_SENDING,
+	PGL_CALL_ANSWERING,
+	PGL_CALL_DONE
+} PglCallPhase;
+
+typedef struct PglAttempt
+{
+	const PglTarget *target;
+	PglCause cause;
+	int status;
+	char error_name[96];
+	char message[256];
+} PglAttempt;
+
+struct PglCall
+{
+	dlist_node node;       /* in the list of all calls of this backend */
+	dlist_node ready_node; /* in the list of calls with something to do */
+	bool is_ready;
+	pairingheap_node timer;
+	bool has_timer;
+	int64_t timer_us;
+	ResourceOwner owner;
+	MemoryContext context; /* holds everything below, this struct included */
+	PglCallPhase phase;
+
+	/* What is asked for, in UTF-8. */
+	PglChatRequest request;
+	bool allow_truncated;
+	PglPlan *plan;
+	const PglSnapshot *snapshot; /* pinned */
+	int64_t started_us;
+	int64_t deadline_us;
+	int64_t wait_deadline_us; /* last moment of waiting in queues */
+
+	/* Where it is. */
+	PglAdmitState admit;
+	PglAdmission admission;
+	PglObstacle *obstacles;
+	int candidate;
+	int64_t queued_since_us; /* 0: not waiting */
+	int64_t attempt_us;
+	int64_t attempt_deadline_us;
+	PglTransfer *transfer;
+	PglOutgoing outgoing;
+	PglReply reply;
+	int64_t answer_us; /* in-process: when the answer is due */
+	bool credential_refreshed;
+	bool stale_retried;
+	bool counted_as_waiting;
+	uint64_t ordinal; /* attempts on the target before this one: the mock provider's script counts them */
+	bool sent; /* the current attempt has left: its outcome matters for the bill */
+
+	int nattempts;
+	PglAttempt attempts[PGL_CALL_MAX_ATTEMPTS];
+	PglOutcome outcome;
+};
+
+/* engine.c */
+extern void pgl_engine_add(PglCall *call);
+extern void pgl_engine_remove(PglCall *call);
+extern void pgl_engine_set_timer(PglCall *call, int64_t at_us);
+extern void pgl_engine_clear_timer(PglCall *call);
+extern void pgl_engine_make_ready(PglCall *call); /* no-throw: from transfer callbacks */
+extern int pgl_engine_unfinished(void);
+extern dlist_head *pgl_engine_calls(void);
+extern void pgl_engine_advance(PglCall *call);
+extern void pgl_engine_count_queued(int change); /* calls that hold a ticket */
+
+/* attempt.c */
+extern void pgl_attempt_start(PglCall *call);  /* the admitted candidate */
+extern void pgl_attempt_finish(PglCall *call); /* the reply is there, or the time is over */
+extern void pgl_attempt_cancel(PglCall *call); /* drop what is in flight; does not throw */
+
+/* queue.c */
+extern void pgl_queue_join(PglCall *call);  /* take or move the ticket, set the timer */
+extern void pgl_queue_block(PglCall *call); /* the only call of the backend: by advisory lock */
+extern void pgl_queue_leave(PglCall *call); /* does not throw */
+
+/* outcome.c */
+extern void pgl_outcome_succeed(PglCall *call);
+extern void pgl_outcome_refused(PglCall *call);   /* limits of tenant or role, LM002 */
+extern void pgl_outcome_no_memory(PglCall *call);
+extern void pgl_outcome_failed(PglCall *call);    /* no candidate left, or all blocked */
+extern void pgl_outcome_final_cause(PglCall *call, PglCause cause);
+extern void pgl_outcome_deadline(PglCall *call);
+
+/* meter.c: counters and activity */
+extern void pgl_meter_started(PglCall *call);
+extern void pgl_meter_phase(PglCall *call);                   /* its phase has changed */
+extern void pgl_meter_admitted(PglCall *call);                /* locked */
+extern void pgl_meter_attempt(PglCall *call, PglCause cause); /* locked */
+extern void pgl_meter_done(PglCall *call);
+extern int64_t pgl_meter_cost(const PglTarget *target, const PglUsage *usage);
+
+#endif

@@ -1,0 +1,185 @@
+/*
+ * catalog.h — the configuration tables as one cached, immutable snapshot.
+ *
+ * A snapshot is built by SQL as the extension's owner, with everything resolved: routes point to
+ * targets, targets to shards and models.  It lives in its own memory context below TopMemoryContext
+ * and is replaced, never changed: a statement trigger on the tables invalidates it in every backend at
+ * commit.  Calls in flight pin the snapshot they were planned from; the last unpin frees it.
+ *
+ * Names are in the server encoding.  `id` fields are 64-bit hashes of names, the keys of shared memory.
+ */
+#ifndef PGL_CATALOG_CATALOG_H
+#define PGL_CATALOG_CATALOG_H
+
+#include "../core/hostpolicy.h"
+#include "../core/uri.h"
+#include "../core/window.h"
+#include "../provider/provider.h"
+
+#define PGL_PRICE_NONE INT64_C(-1)
+
+typedef enum PglPriceComponent
+{
+	PGL_PRICE_INPUT,
+	PGL_PRICE_OUTPUT,
+	PGL_PRICE_CACHE_READ,
+	PGL_PRICE_CACHE_WRITE,
+	PGL_PRICE_COMPONENTS
+} PglPriceComponent;
+
+typedef enum PglStrategy
+{
+	PGL_STRATEGY_WEIGHTED,
+	PGL_STRATEGY_STICKY,
+	PGL_STRATEGY_LEAST_INFLIGHT,
+	PGL_STRATEGY_LATENCY,
+	PGL_STRATEGY_PRICE
+} PglStrategy;
+
+typedef enum PglSpill
+{
+	PGL_SPILL_ALWAYS,
+	PGL_SPILL_THROTTLE,
+	PGL_SPILL_OUTAGE,
+	PGL_SPILL_NEVER
+} PglSpill;
+
+typedef enum PglQuotaPer
+{
+	PGL_PER_SHARED,
+	PGL_PER_TENANT,
+	PGL_PER_ROLE
+} PglQuotaPer;
+
+typedef enum PglOnExceed
+{
+	PGL_EXCEED_DEFAULT, /* as the tenant's on_limit says */
+	PGL_EXCEED_ERROR,
+	PGL_EXCEED_WAIT,
+	PGL_EXCEED_NEXT_TIER
+} PglOnExceed;
+
+typedef struct PglModel
+{
+	const char *name;
+	uint64_t id;
+	int context_window;    /* 0 = unknown */
+	int max_output_tokens; /* 0 = unknown */
+	int output_burndown;
+	bool can_text; /* capabilities contains "text" */
+} PglModel;
+
+typedef struct PglShard
+{
+	const char *name;
+	uint64_t id;
+	const PglProvider *provider;
+	const char *region; /* "" if none */
+	PglEndpoint endpoint;
+	PglNetScope network;
+	const char *credential; /* reference; NULL if none */
+	uint64_t credential_id; /* breaker of the credential */
+	bool enabled;
+} PglShard;
+
+typedef struct PglTarget
+{
+	const char *name;
+	uint64_t id;
+	const PglShard *shard;
+	const PglModel *model;
+	const char *model_id;
+	const char *geography; /* never NULL: "any" when nothing tells */
+	const char *domain;    /* quota domain, the target's own name by default */
+	uint64_t domain_id;
+	int64_t rpm; /* strictest of the domain; 0 = none */
+	int64_t tpm;
+	PglWindowKind window_kind;
+	int max_inflight; /* 0 = none */
+	int timeout_ms;   /* 0 = none */
+	int max_tokens;
+	const char *parameters;
+	bool enabled;
+	int64_t price[PGL_PRICE_COMPONENTS]; /* nano-USD per million tokens; PGL_PRICE_NONE = unknown */
+} PglTarget;
+
+typedef struct PglRouteEntry
+{
+	int tier;
+	int weight;
+	const PglTarget *target;
+} PglRouteEntry;
+
+typedef struct PglRoute
+{
+	const char *name;
+	uint64_t id;
+	PglStrategy strategy;
+	int max_attempts;
+	PglSpill spill;
+	int nentries; /* enabled rows only, ordered by tier, then target name */
+	const PglRouteEntry *entries;
+} PglRoute;
+
+typedef struct PglTenant
+{
+	const char *name;
+	uint64_t id;
+	const char *route;
+	const char *const *extra_routes;
+	int nextra_routes;
+	const char *const *geographies; /* NULL = any */
+	int ngeographies;
+	const char *const *models; /* NULL = any */
+	int nmodels;
+	bool wait_at_limit;
+	int max_wait_ms;
+	bool enabled;
+	const char *const *grantees;
+	int ngrantees;
+} PglTenant;
+
+typedef struct PglQuota
+{
+	int64_t quota_id;
+	const char *tenant; /* selectors; NULL = any */
+	const char *role;
+	const char *route;
+	const char *model;
+	PglQuotaPer per;
+	int64_t rpm; /* 0 = none, as for the others */
+	int64_t tpm;
+	int max_inflight;
+	int64_t burst_requests;
+	int64_t burst_tokens;
+	PglWindowKind window_kind;
+	PglOnExceed on_exceed;
+	bool shadow;
+} PglQuota;
+
+typedef struct PglSnapshot PglSnapshot;
+
+/*
+ * The current snapshot, pinned for the caller.  Throws when the extension is not created in this
+ * database, or when the tables cannot be read.  Unpin exactly once; unpinning never throws.
+ */
+extern const PglSnapshot *pgl_catalog_pin(void);
+extern void pgl_catalog_unpin(const PglSnapshot *snapshot);
+
+extern const PglTenant *pgl_catalog_find_tenant(const PglSnapshot *snapshot, const char *name);
+extern const PglRoute *pgl_catalog_find_route(const PglSnapshot *snapshot, const char *name);
+extern const PglModel *pgl_catalog_find_model(const PglSnapshot *snapshot, const char *name);
+extern int pgl_catalog_targets(const PglSnapshot *snapshot, const PglTarget *const **targets);
+extern int pgl_catalog_shards(const PglSnapshot *snapshot, const PglShard *const **shards);
+extern int pgl_catalog_tenants(const PglSnapshot *snapshot, const PglTenant *const **tenants);
+extern int pgl_catalog_quotas(const PglSnapshot *snapshot, const PglQuota *const **quotas);
+
+/* Every name hash in shared memory comes from here, so that all layers agree. */
+extern uint64_t pgl_catalog_hash(const char *text);
+/* Schema and OID of the extension in this database; throws if it is not created. */
+extern unsigned int pgl_catalog_extension_schema(void);
+
+/* Register the invalidation callback; called once per backend by _PG_init's descendants. */
+extern void pgl_catalog_init(void);
+
+#endif

@@ -1,0 +1,142 @@
+/*
+ * load_tenants.c — routes, tenants and quotas of a snapshot.
+ *
+ * Every route has a row in llm_route_policy, which is its parent; rows of llm_route that are
+ * switched off are left out.  Names that a tenant mentions (extra routes, models) stay text: they
+ * may be gone by now, and then simply match nothing.
+ */
+#include "postgres.h"
+#include "../pg/compat.h"
+
+#include "internal.h"
+
+static const char *const strategy_words[] = {"weighted", "sticky", "least_inflight",
+											 "latency",  "price",  NULL};
+static const char *const spill_words[] = {"always", "throttle", "outage", "never", NULL};
+static const char *const per_words[] = {"shared", "tenant", "role", NULL};
+static const char *const window_words[] = {"bucket", "strict", NULL};
+/* NULL is PGL_EXCEED_DEFAULT, the value before these. */
+static const char *const exceed_words[] = {"error", "wait", "next_tier", NULL};
+
+typedef struct RouteRow
+{
+	PglRoute *route;
+	PglRouteEntry entry;
+} RouteRow;
+
+static void
+fill_route(PglLoader *loader, PglRow *row, void *item)
+{
+	PglRoute *route = item;
+
+	route->name = pgl_catalog_row_text(row);
+	route->id = pgl_catalog_hash(route->name);
+	route->strategy = (PglStrategy) pgl_catalog_row_choice(row, strategy_words);
+	route->max_attempts = pgl_catalog_row_int4(row, 0);
+	route->spill = (PglSpill) pgl_catalog_row_choice(row, spill_words);
+}
+
+static void
+fill_entry(PglLoader *loader, PglRow *row, void *item)
+{
+	RouteRow *result = item;
+	const char *route = pgl_catalog_row_text(row);
+	const char *target;
+
+	result->route = pgl_catalog_find_item(&loader->snapshot->routes, route);
+	result->entry.tier = pgl_catalog_row_int4(row, 0);
+	result->entry.weight = pgl_catalog_row_int4(row, 0);
+	target = pgl_catalog_row_text(row);
+	result->entry.target = pgl_catalog_find_item(&loader->snapshot->targets, target);
+	if (result->route == NULL || result->entry.target == NULL)
+		elog(ERROR, "route \"%s\" or its target \"%s\" is missing", route, target);
+}
+
+/* The rows come route by route, so the entries of each route lie side by side in one array. */
+static void
+load_entries(PglLoader *loader)
+{
+	PglItems rows;
+	PglRouteEntry *entries;
+
+	rows = pgl_catalog_read_items(
+		loader,
+		"SELECT route, tier, weight, target FROM %1$s.llm_route WHERE enabled"
+		" ORDER BY route COLLATE \"C\", tier, target COLLATE \"C\"",
+		sizeof(RouteRow), fill_entry);
+	entries =
+		MemoryContextAlloc(loader->snapshot->context, (rows.count + 1) * sizeof(PglRouteEntry));
+	for (int i = 0; i < rows.count; i++)
+	{
+		RouteRow *row = rows.items[i];
+
+		entries[i] = row->entry;
+		if (row->route->nentries++ == 0)
+			row->route->entries = &entries[i];
+	}
+}
+
+static void
+fill_tenant(PglLoader *loader, PglRow *row, void *item)
+{
+	PglTenant *tenant = item;
+
+	tenant->name = pgl_catalog_row_text(row);
+	tenant->id = pgl_catalog_hash(tenant->name);
+	tenant->route = pgl_catalog_row_text(row);
+	tenant->extra_routes = pgl_catalog_row_texts(row, &tenant->nextra_routes);
+	tenant->geographies = pgl_catalog_row_texts(row, &tenant->ngeographies);
+	tenant->models = pgl_catalog_row_texts(row, &tenant->nmodels);
+	tenant->wait_at_limit = pgl_catalog_row_bool(row);
+	tenant->max_wait_ms = pgl_catalog_row_int4(row, 0);
+	tenant->enabled = pgl_catalog_row_bool(row);
+	tenant->grantees = pgl_catalog_row_texts(row, &tenant->ngrantees);
+}
+
+static void
+fill_quota(PglLoader *loader, PglRow *row, void *item)
+{
+	PglQuota *quota = item;
+
+	quota->quota_id = pgl_catalog_row_int8(row, 0);
+	quota->tenant = pgl_catalog_row_text(row);
+	quota->role = pgl_catalog_row_text(row);
+	quota->route = pgl_catalog_row_text(row);
+	quota->model = pgl_catalog_row_text(row);
+	quota->per = (PglQuotaPer) pgl_catalog_row_choice(row, per_words);
+	quota->rpm = pgl_catalog_row_int8(row, 0);
+	quota->tpm = pgl_catalog_row_int8(row, 0);
+	quota->max_inflight = pgl_catalog_row_int4(row, 0);
+	quota->burst_requests = pgl_catalog_row_int8(row, 0);
+	quota->burst_tokens = pgl_catalog_row_int8(row, 0);
+	quota->window_kind = (PglWindowKind) pgl_catalog_row_choice(row, window_words);
+	quota->on_exceed = (PglOnExceed) (pgl_catalog_row_choice(row, exceed_words) + 1);
+	quota->shadow = pgl_catalog_row_bool(row);
+}
+
+void
+pgl_catalog_load_tenants(PglLoader *loader)
+{
+	PglSnapshot *snapshot = loader->snapshot;
+
+	snapshot->routes =
+		pgl_catalog_read_items(loader,
+							   "SELECT route, strategy, max_attempts, spill"
+							   " FROM %1$s.llm_route_policy ORDER BY route COLLATE \"C\"",
+							   sizeof(PglRoute), fill_route);
+	load_entries(loader);
+	snapshot->tenants =
+		pgl_catalog_read_items(loader,
+							   "SELECT t.tenant, t.route, t.extra_routes, t.geographies, t.models,"
+							   " t.on_limit = 'wait', t.max_wait_ms, t.enabled,"
+							   " ARRAY(SELECT g.grantee::text FROM %1$s.llm_tenant_grant AS g"
+							   " WHERE g.tenant = t.tenant ORDER BY g.grantee)"
+							   " FROM %1$s.llm_tenant AS t ORDER BY t.tenant COLLATE \"C\"",
+							   sizeof(PglTenant), fill_tenant);
+	snapshot->quotas = pgl_catalog_read_items(
+		loader,
+		"SELECT quota_id, tenant, role::text, route, model, per, rpm, tpm, max_inflight,"
+		" burst_requests, burst_tokens, window_kind, on_exceed, mode = 'shadow'"
+		" FROM %1$s.llm_quota ORDER BY quota_id",
+		sizeof(PglQuota), fill_quota);
+}

@@ -1,0 +1,84 @@
+/*
+ * transfer.h — one HTTP exchange inside src/net.
+ *
+ * transfer.c owns its life: made, running, ended, freed.  origin.c groups transfers by server until
+ * their requests are on their way.  request.c turns a PglHttpRequest into
+ * options of a libcurl handle; reply.c receives what comes back and names what went wrong.  net.c
+ * offers it all as net.h.  Everything is malloc'ed; nothing here throws unless it says so.
+ */
+#ifndef PGL_NET_TRANSFER_H
+#define PGL_NET_TRANSFER_H
+
+#include <curl/curl.h>
+
+#include "lib/ilist.h"
+#include "lib/pairingheap.h"
+
+#include "net.h"
+
+typedef struct PglOrigin PglOrigin;
+
+typedef enum PglTransferState
+{
+	PGL_TRANSFER_WAITING, /* ready to start, when its origin has room */
+	PGL_TRANSFER_RUNNING, /* libcurl has it */
+	PGL_TRANSFER_ENDED,   /* reply complete, done callback still to be called */
+	PGL_TRANSFER_DONE     /* done callback called (or about to return) */
+} PglTransferState;
+
+#define PGL_TRANSFER_SOCKETS 4
+
+struct PglTransfer
+{
+	PglTransferState state;
+	CURL *easy;                 /* NULL once ended */
+	struct curl_slist *headers; /* our copy, wiped when ended; libcurl only points at it */
+	PglOrigin *origin;
+	dlist_node origin_node; /* while it has not sent its request */
+	PglTransferDone done;
+	void *arg;
+	PglHttpReply reply;
+	PglNetScope scope;
+	int64_t started_us;
+	int64_t deadline_us;
+	pairingheap_node deadline_node;
+	dlist_node ended_node;
+
+	/* What the callbacks saw; reply.c turns it into reply.error. */
+	size_t header_bytes;
+	int header_lines;
+	int sockets_opened;
+	int sockets[PGL_TRANSFER_SOCKETS]; /* the last of them */
+	bool request_sent;                 /* a connection stood and the request went out on it */
+	bool address_denied;               /* by the policy of the scope */
+	bool no_descriptor;
+	bool too_large;
+	bool out_of_memory;
+};
+
+/* transfer.c */
+extern PglTransfer *pgl_transfer_start(const PglHttpRequest *request, PglTransferDone done,
+									   void *arg); /* throws before anything is started */
+extern void pgl_transfer_release(PglTransfer *transfer);
+extern void pgl_transfer_admit(void);           /* those whose origin has room now */
+extern void pgl_transfer_collect(void);         /* those libcurl is done with */
+extern void pgl_transfer_expire(void);          /* those whose deadline has passed */
+extern void pgl_transfer_call_back(void);       /* done callbacks of all that ended */
+extern int64_t pgl_transfer_next_wake_us(void); /* first deadline, or INT64_MAX */
+extern int pgl_transfer_in_flight(void);
+
+/* request.c */
+extern CURLcode pgl_request_configure(PglTransfer *transfer, const PglHttpRequest *request);
+extern bool pgl_request_may_use_http2(const char *url);
+extern bool pgl_request_is_well_formed(const PglHttpRequest *request);
+extern void pgl_request_wipe_headers(PglTransfer *transfer);
+
+/* reply.c: callbacks of libcurl (no throw, no palloc) and the verdict */
+extern size_t pgl_reply_take_header(char *data, size_t size, size_t count, void *transfer);
+extern size_t pgl_reply_take_body(char *data, size_t size, size_t count, void *transfer);
+extern void pgl_reply_finish(PglTransfer *transfer, CURLcode code);
+extern void pgl_reply_finish_expired(PglTransfer *transfer);
+extern void pgl_reply_finish_like(PglTransfer *transfer, const PglTransfer *failed);
+extern void pgl_reply_finish_refused(PglTransfer *transfer);
+
+#endif

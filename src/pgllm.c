@@ -1,0 +1,28 @@
+/*
+ * pgllm.c — _PG_init: settings, shared memory, hooks.  Nothing else lives here.
+ */
+#include "postgres.h"
+
+#include "call/call.h"
+#include "catalog/catalog.h"
+#include "pg/compat.h"
+#include "pg/guc.h"
+#include "shmem/state.h"
+#include "sql/utility.h"
+
+PGL_MODULE_MAGIC("0.1.0");
+
+PGDLLEXPORT void _PG_init(void);
+
+void
+_PG_init(void)
+{
+	pgl_guc_define();
+	pgl_catalog_init();
+	pgl_call_init();
+	/* Shared memory and hooks need to be there from the start of the server. */
+	if (!process_shared_preload_libraries_in_progress)
+		return;
+	pgl_shmem_init();
+	pgl_utility_init();
+}

@@ -1,0 +1,483 @@
+/*
+ * limit.c — the table of live limits and the tickets of those who wait for them.
+ *
+ * Limits sit in an array, so that a lease can name one by its index; a shared hash finds the index of
+ * a key.  A limit may only be evicted while idle, hence an index held by a lease or a ticket stays good.
+ * Tickets of one limit form a list in order of arrival; the list is short, as it is the queue.
+ *
+ * Everything here runs under the lock of state.h, unless it says otherwise.
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "storage/latch.h"
+#include "storage/lwlock.h"
+#include "storage/proc.h"
+#include "storage/shmem.h"
+#include "utils/hsearch.h"
+
+#include "../core/clock.h"
+#include "../pg/compat.h"
+#include "../pg/guc.h"
+#include "limit.h"
+
+#define NONE (-1)
+#define NOT_TAKEN INT64_C(-1) /* the dimension was not limited when the lease began */
+
+typedef struct PglLimit
+{
+	bool used;
+	bool shadow;
+	bool has_requests;
+	bool has_tokens;
+	PglLimitKey key;
+	char name[PGL_NAME_SIZE];
+	char subject[PGL_NAME_SIZE];
+	PglWindow requests;
+	PglWindow tokens;
+	int max_inflight; /* 0 = not limited */
+	int in_flight;    /* leases on this limit */
+	int first_ticket;
+	int ntickets;
+	int next_free;
+} PglLimit;
+
+typedef struct PglTicket
+{
+	bool used;
+	bool by_lock;
+	bool woken;
+	int pid;
+	int proc;
+	int limit;
+	uint64_t sequence; /* order of arrival */
+	int next;          /* later one on the same limit, or next free slot */
+} PglTicket;
+
+typedef struct LimitTable
+{
+	uint64_t next_sequence;
+	int first_free_limit;
+	int nfree_limits;
+	int first_free_ticket;
+} LimitTable;
+
+typedef struct LimitIndex
+{
+	PglLimitKey key;
+	int index;
+} LimitIndex;
+
+static LimitTable *table = NULL;
+static PglLimit *limits = NULL;
+static PglTicket *tickets = NULL;
+static HTAB *index_by_key = NULL;
+
+uint64_t
+pgl_limit_shmem_size(void)
+{
+	Size size = MAXALIGN(sizeof(LimitTable));
+
+	size = add_size(size, mul_size(pgl_guc_max_limits, sizeof(PglLimit)));
+	size = add_size(size, mul_size(pgl_guc_max_leases, sizeof(PglTicket)));
+	size = add_size(size, hash_estimate_size(pgl_guc_max_limits, sizeof(LimitIndex)));
+	return size;
+}
+
+void
+pgl_limit_shmem_init(void)
+{
+	HASHCTL ctl = {.keysize = sizeof(PglLimitKey), .entrysize = sizeof(LimitIndex)};
+	bool found;
+	int i;
+
+	table = ShmemInitStruct("pgllm limit table", sizeof(LimitTable), &found);
+	limits = ShmemInitStruct("pgllm limits", mul_size(pgl_guc_max_limits, sizeof(PglLimit)),
+							 &found);
+	tickets = ShmemInitStruct("pgllm tickets", mul_size(pgl_guc_max_leases, sizeof(PglTicket)),
+							  &found);
+	index_by_key = ShmemInitHash("pgllm limit index", pgl_guc_max_limits, pgl_guc_max_limits, &ctl,
+								 HASH_ELEM | HASH_BLOBS | HASH_FIXED_SIZE);
+	if (found)
+		return;
+	memset(limits, 0, sizeof(PglLimit) * pgl_guc_max_limits);
+	memset(tickets, 0, sizeof(PglTicket) * pgl_guc_max_leases);
+	table->next_sequence = 1;
+	table->first_free_limit = 0;
+	table->nfree_limits = pgl_guc_max_limits;
+	table->first_free_ticket = 0;
+	for (i = 0; i < pgl_guc_max_limits; i++)
+		limits[i].next_free = i + 1 < pgl_guc_max_limits ? i + 1 : NONE;
+	for (i = 0; i < pgl_guc_max_leases; i++)
+		tickets[i].next = i + 1 < pgl_guc_max_leases ? i + 1 : NONE;
+}
+
+/* Would dropping the limit lose anything? */
+static bool
+is_idle(const PglLimit *limit, int64_t now_us)
+{
+	return limit->used && limit->in_flight == 0 && limit->ntickets == 0 &&
+		   (!limit->has_requests || pgl_window_is_idle(&limit->requests, now_us)) &&
+		   (!limit->has_tokens || pgl_window_is_idle(&limit->tokens, now_us));
+}
+
+static void
+drop_limit(int i)
+{
+	hash_search(index_by_key, &limits[i].key, HASH_REMOVE, NULL);
+	limits[i].used = false;
+	limits[i].next_free = table->first_free_limit;
+	table->first_free_limit = i;
+	table->nfree_limits++;
+}
+
+bool
+pgl_limit_make_room(int count, int64_t now_us)
+{
+	int i;
+
+	if (table->nfree_limits >= count)
+		return true;
+	for (i = 0; i < pgl_guc_max_limits; i++)
+		if (is_idle(&limits[i], now_us))
+			drop_limit(i);
+	return table->nfree_limits >= count;
+}
+
+static void
+apply_window(PglWindow *window, bool *has, int64_t limit, int64_t burst, PglWindowKind kind,
+			 int64_t now_us)
+{
+	int64_t capacity = kind == PGL_WINDOW_BUCKET && burst > 0 ? burst : limit;
+
+	if (limit > 0 && !*has)
+		pgl_window_init(window, kind, limit, capacity, PGL_LIMIT_WINDOW_US, now_us);
+	else if (limit > 0 &&
+			 (window->limit != limit || window->burst != capacity || window->kind != kind))
+		pgl_window_resize(window, kind, limit, capacity, now_us);
+	*has = limit > 0;
+}
+
+static void
+apply_spec(PglLimit *limit, const PglLimitSpec *spec, int64_t now_us)
+{
+	limit->shadow = spec->shadow;
+	limit->max_inflight = spec->max_inflight;
+	apply_window(&limit->requests, &limit->has_requests, spec->rpm, spec->burst_requests,
+				 spec->window_kind, now_us);
+	apply_window(&limit->tokens, &limit->has_tokens, spec->tpm, spec->burst_tokens,
+				 spec->window_kind, now_us);
+}
+
+int
+pgl_limit_peek(const PglLimitKey *key)
+{
+	LimitIndex *entry = hash_search(index_by_key, key, HASH_FIND, NULL);
+
+	return entry ? entry->index : NONE;
+}
+
+int
+pgl_limit_find(const PglLimitSpec *spec, int64_t now_us)
+{
+	int i = pgl_limit_peek(&spec->key);
+	LimitIndex *entry;
+
+	if (i == NONE)
+	{
+		if (table->first_free_limit == NONE)
+			return NONE;
+		entry = hash_search(index_by_key, &spec->key, HASH_ENTER_NULL, NULL);
+		if (entry == NULL)
+			return NONE;
+		i = table->first_free_limit;
+		table->first_free_limit = limits[i].next_free;
+		table->nfree_limits--;
+		entry->index = i;
+		memset(&limits[i], 0, sizeof(PglLimit));
+		limits[i].used = true;
+		limits[i].key = spec->key;
+		limits[i].first_ticket = NONE;
+		pgl_shmem_copy_name(limits[i].name, spec->name);
+		pgl_shmem_copy_name(limits[i].subject, spec->subject);
+	}
+	apply_spec(&limits[i], spec, now_us);
+	return i;
+}
+
+/* Fold one window's answer into the verdict. */
+static void
+judge_window(int64_t wait_us, PglDimension dimension, PglLimitVerdict *verdict)
+{
+	if (wait_us == 0)
+		return;
+	verdict->pass = false;
+	verdict->binding |= 1 << dimension;
+	if (wait_us == PGL_WINDOW_NEVER)
+		verdict->never = true;
+	else
+		verdict->wait_us = Max(verdict->wait_us, wait_us);
+}
+
+void
+pgl_limit_check(int i, int64_t tokens, int ticket, int64_t now_us, PglLimitVerdict *verdict)
+{
+	const PglLimit *limit = &limits[i];
+	int first = limit->first_ticket;
+
+	memset(verdict, 0, sizeof(*verdict));
+	verdict->pass = true;
+	if (limit->has_requests)
+		judge_window(pgl_window_wait(&limit->requests, 1, now_us), PGL_DIM_REQUESTS, verdict);
+	if (limit->has_tokens)
+		judge_window(pgl_window_wait(&limit->tokens, tokens, now_us), PGL_DIM_TOKENS, verdict);
+	if (limit->max_inflight > 0 && limit->in_flight >= limit->max_inflight)
+	{
+		verdict->pass = false;
+		verdict->binding |= 1 << PGL_DIM_IN_FLIGHT;
+	}
+	if (first != NONE && first != ticket &&
+		(ticket == PGL_NO_TICKET || tickets[first].sequence < tickets[ticket].sequence))
+	{
+		verdict->pass = false;
+		verdict->queued = true;
+	}
+}
+
+void
+pgl_limit_check_fresh(const PglLimitSpec *spec, int64_t tokens, PglLimitVerdict *verdict)
+{
+	int64_t capacity = spec->window_kind == PGL_WINDOW_BUCKET && spec->burst_tokens > 0
+						   ? spec->burst_tokens
+						   : spec->tpm;
+
+	memset(verdict, 0, sizeof(*verdict));
+	verdict->pass = spec->tpm == 0 || tokens <= capacity;
+	verdict->never = !verdict->pass;
+	if (verdict->never)
+		verdict->binding = 1 << PGL_DIM_TOKENS;
+}
+
+PglLimitDebit
+pgl_limit_debit(int i, int64_t tokens, int64_t now_us)
+{
+	PglLimit *limit = &limits[i];
+	PglLimitDebit debit = {
+		.limit = i, .tokens = tokens, .request_stamp = NOT_TAKEN, .token_stamp = NOT_TAKEN};
+
+	if (limit->has_requests)
+		debit.request_stamp = pgl_window_take(&limit->requests, 1, now_us);
+	if (limit->has_tokens)
+		debit.token_stamp = pgl_window_take(&limit->tokens, tokens, now_us);
+	limit->in_flight++;
+	return debit;
+}
+
+static void
+wake_first(const PglLimit *limit)
+{
+	PglTicket *ticket;
+
+	if (limit->first_ticket == NONE)
+		return;
+	ticket = &tickets[limit->first_ticket];
+	ticket->woken = true;
+	SetLatch(pgl_proc_latch(ticket->proc));
+}
+
+void
+pgl_limit_settle(const PglLimitDebit *debit, int requests, int64_t tokens, int64_t now_us)
+{
+	PglLimit *limit = &limits[debit->limit];
+
+	if (limit->has_requests && debit->request_stamp != NOT_TAKEN)
+		pgl_window_settle(&limit->requests, debit->request_stamp, 1, requests, now_us);
+	if (limit->has_tokens && debit->token_stamp != NOT_TAKEN)
+		pgl_window_settle(&limit->tokens, debit->token_stamp, debit->tokens, tokens, now_us);
+	limit->in_flight--;
+	Assert(limit->in_flight >= 0);
+	wake_first(limit);
+}
+
+int
+pgl_limit_in_flight(int i)
+{
+	return limits[i].in_flight;
+}
+
+PglLimitKey
+pgl_limit_key(int i)
+{
+	return limits[i].key;
+}
+
+/*
+ * Put a ticket into the list of its limit, behind all that arrived before it.  A former first one that
+ * finds itself second is woken, for it may hold the advisory lock that the newcomer will want.
+ */
+static void
+link_ticket(int t, int i)
+{
+	int *link = &limits[i].first_ticket;
+
+	while (*link != NONE && tickets[*link].sequence < tickets[t].sequence)
+		link = &tickets[*link].next;
+	if (link == &limits[i].first_ticket)
+		wake_first(&limits[i]);
+	tickets[t].next = *link;
+	*link = t;
+	tickets[t].limit = i;
+	limits[i].ntickets++;
+}
+
+/* Take it out; if it was the first, the next one's turn has come. */
+static void
+unlink_ticket(int t)
+{
+	PglLimit *limit = &limits[tickets[t].limit];
+	int *link = &limit->first_ticket;
+	bool was_first = *link == t;
+
+	while (*link != t)
+		link = &tickets[*link].next;
+	*link = tickets[t].next;
+	limit->ntickets--;
+	if (was_first)
+		wake_first(limit);
+}
+
+int
+pgl_ticket_take(int limit, bool by_lock)
+{
+	int t = table->first_free_ticket;
+
+	if (t == NONE)
+		return PGL_NO_TICKET;
+	table->first_free_ticket = tickets[t].next;
+	tickets[t] = (PglTicket){.used = true,
+							 .by_lock = by_lock,
+							 .pid = MyProcPid,
+							 .proc = pgl_my_proc_number(),
+							 .sequence = table->next_sequence++};
+	link_ticket(t, limit);
+	return t;
+}
+
+void
+pgl_ticket_move(int t, int limit, bool by_lock)
+{
+	tickets[t].by_lock = by_lock;
+	if (tickets[t].limit == limit)
+		return;
+	unlink_ticket(t);
+	link_ticket(t, limit);
+}
+
+void
+pgl_ticket_drop(int t)
+{
+	unlink_ticket(t);
+	tickets[t].used = false;
+	tickets[t].next = table->first_free_ticket;
+	table->first_free_ticket = t;
+}
+
+void
+pgl_ticket_reached_lock(int t)
+{
+	int limit = tickets[t].limit;
+	uint64_t mine = tickets[t].sequence;
+	int other;
+
+	for (other = limits[limit].first_ticket; other != t; other = tickets[other].next)
+		if (tickets[other].by_lock)
+			break;
+	if (other == t)
+		return;
+	/* Swap the places of the two: re-link both under each other's number. */
+	unlink_ticket(t);
+	unlink_ticket(other);
+	tickets[t].sequence = tickets[other].sequence;
+	tickets[other].sequence = mine;
+	link_ticket(t, limit);
+	link_ticket(other, limit);
+}
+
+bool
+pgl_ticket_was_woken(int t)
+{
+	bool woken = tickets[t].woken;
+
+	tickets[t].woken = false;
+	return woken;
+}
+
+int
+pgl_ticket_limit(int t)
+{
+	return tickets[t].limit;
+}
+
+void
+pgl_ticket_drop_all_mine(void)
+{
+	int t;
+
+	for (t = 0; t < pgl_guc_max_leases; t++)
+		if (tickets[t].used && tickets[t].pid == MyProcPid)
+			pgl_ticket_drop(t);
+}
+
+/* Fill one row of the view; window is NULL for the in-flight dimension. */
+static void
+fill_view(PglLimitView *row, const PglLimit *limit, PglDimension dimension,
+		  const PglWindow *window, int64_t now_us)
+{
+	row->key = limit->key;
+	memcpy(row->name, limit->name, PGL_NAME_SIZE);
+	memcpy(row->subject, limit->subject, PGL_NAME_SIZE);
+	row->dimension = dimension;
+	row->waiters = limit->ntickets;
+	row->shadow = limit->shadow;
+	if (window)
+	{
+		row->window_kind = window->kind;
+		row->max = window->burst;
+		row->available = pgl_window_available(window, now_us);
+		row->next_us = row->available > 0 ? 0 : pgl_window_wait(window, 1, now_us);
+	}
+	else
+	{
+		row->max = limit->max_inflight;
+		row->available = limit->max_inflight - limit->in_flight;
+		row->next_us = row->available > 0 ? 0 : -1;
+	}
+}
+
+int
+pgl_limit_view(uint32_t database, PglLimitView **rows)
+{
+	PglLimitView *out = palloc_extended(sizeof(PglLimitView) * PGL_DIM_COUNT * pgl_guc_max_limits,
+										MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
+	int64_t now_us = pgl_clock_us();
+	int n = 0;
+	int i;
+
+	pgl_shmem_lock();
+	for (i = 0; i < pgl_guc_max_limits; i++)
+	{
+		const PglLimit *limit = &limits[i];
+
+		if (!limit->used || limit->key.database != database)
+			continue;
+		if (limit->has_requests)
+			fill_view(&out[n++], limit, PGL_DIM_REQUESTS, &limit->requests, now_us);
+		if (limit->has_tokens)
+			fill_view(&out[n++], limit, PGL_DIM_TOKENS, &limit->tokens, now_us);
+		if (limit->max_inflight > 0)
+			fill_view(&out[n++], limit, PGL_DIM_IN_FLIGHT, NULL, now_us);
+	}
+	pgl_shmem_unlock();
+	*rows = out;
+	return n;
+}

@@ -1,0 +1,142 @@
+/*
+ * limit.h — live limits: what has been used of every rate and in-flight limit, and who queues for it.
+ *
+ * A limit is one row of configuration applied to one subject: a quota domain, a target, or a quota row
+ * for a tenant or a role.  It has up to three dimensions: requests and tokens per minute (windows of
+ * core/window.h) and calls in flight.  It is made when a call first meets it, follows changed
+ * configuration without forgetting what was used, and is dropped when its slot is needed and nothing
+ * would be lost: full windows, no lease, nobody waiting.
+ *
+ * The queue: a call that must wait holds a ticket on the limit that binds it.  Tickets are ordered by
+ * arrival; while a limit has tickets, only the oldest may take from it, so that nobody overtakes.
+ */
+#ifndef PGL_SHMEM_LIMIT_H
+#define PGL_SHMEM_LIMIT_H
+
+#include "../core/window.h"
+#include "state.h"
+
+#define PGL_CALL_MAX_LIMITS 16
+#define PGL_LIMIT_WINDOW_US INT64_C(60000000)
+#define PGL_NO_TICKET (-1)
+
+typedef enum PglLimitScope
+{
+	PGL_SCOPE_DOMAIN = 1, /* provider quota shared by the targets of a domain */
+	PGL_SCOPE_TARGET,     /* calls in flight on one target */
+	PGL_SCOPE_QUOTA       /* a row of llm_quota */
+} PglLimitScope;
+
+typedef enum PglDimension
+{
+	PGL_DIM_REQUESTS,
+	PGL_DIM_TOKENS,
+	PGL_DIM_IN_FLIGHT,
+	PGL_DIM_COUNT
+} PglDimension;
+
+typedef struct PglLimitKey
+{
+	uint32_t database;
+	uint32_t scope;
+	uint64_t id;      /* hash of the name, or the quota's id */
+	uint64_t subject; /* hash of the tenant, OID of the role, or 0 */
+} PglLimitKey;
+
+/* What configuration says of a limit; a plan carries these, admission matches them to live limits. */
+typedef struct PglLimitSpec
+{
+	PglLimitKey key;
+	const char *name;
+	const char *subject; /* "" if shared */
+	int64_t rpm;         /* 0 = this dimension is not limited, as for the others */
+	int64_t tpm;
+	int64_t burst_requests;
+	int64_t burst_tokens;
+	int max_inflight;
+	PglWindowKind window_kind;
+	bool shadow;
+	bool may_wait;  /* a call may queue for it */
+	bool next_tier; /* exhausted: another candidate may help */
+} PglLimitSpec;
+
+/* The answer to "may this pass now?" for one spec; binding = the dimensions that say no. */
+typedef struct PglLimitVerdict
+{
+	bool pass;
+	bool never;       /* larger than the capacity: no waiting helps */
+	bool queued;      /* others wait in front */
+	uint8_t binding;  /* bit per PglDimension */
+	int64_t wait_us;  /* until it could pass; 0 with !pass: not known (in flight, or a queue) */
+} PglLimitVerdict;
+
+/* A row of llm_bucket. */
+typedef struct PglLimitView
+{
+	PglLimitKey key;
+	char name[PGL_NAME_SIZE];
+	char subject[PGL_NAME_SIZE];
+	PglDimension dimension;
+	PglWindowKind window_kind;
+	int64_t max;
+	int64_t available;
+	int64_t next_us; /* until one more unit passes; -1 not known */
+	int waiters;
+	bool shadow;
+} PglLimitView;
+
+extern uint64_t pgl_limit_shmem_size(void);
+extern void pgl_limit_shmem_init(void);
+
+/*
+ * Locked.  Make room for `count` new limits by dropping idle ones; false if that is not possible.  Done
+ * once before a decision, so that no index changes its meaning in the middle of it.
+ */
+extern bool pgl_limit_make_room(int count, int64_t now_us);
+/* Locked.  Index of the live limit, made or adjusted to the spec; -1 when the table is full. */
+extern int pgl_limit_find(const PglLimitSpec *spec, int64_t now_us);
+/* Locked.  Index of an existing limit without making one; -1 if there is none. */
+extern int pgl_limit_peek(const PglLimitKey *key);
+/* Locked.  `ticket` is the caller's own ticket or PGL_NO_TICKET. */
+extern void pgl_limit_check(int limit, int64_t tokens, int ticket, int64_t now_us,
+							PglLimitVerdict *verdict);
+/* The same for a limit that has no live state yet: only the capacity matters. */
+extern void pgl_limit_check_fresh(const PglLimitSpec *spec, int64_t tokens,
+								  PglLimitVerdict *verdict);
+
+typedef struct PglLimitDebit
+{
+	int limit;
+	int64_t tokens;
+	PglWindowStamp request_stamp;
+	PglWindowStamp token_stamp;
+} PglLimitDebit;
+
+/* Locked.  Take one request, `tokens` tokens and one place in flight. */
+extern PglLimitDebit pgl_limit_debit(int limit, int64_t tokens, int64_t now_us);
+/* Locked.  Settle a debit: requests used (0 or 1), tokens used; the place in flight is given back. */
+extern void pgl_limit_settle(const PglLimitDebit *debit, int requests, int64_t tokens,
+							 int64_t now_us);
+extern int pgl_limit_in_flight(int limit); /* locked */
+
+/*
+ * Locked.  Queue for a limit.  A ticket keeps its place in the order of arrival when it moves to
+ * another limit.  `by_lock`: its owner queues on the limit's advisory lock.  -1: no slot left.
+ */
+extern int pgl_ticket_take(int limit, bool by_lock);
+extern void pgl_ticket_move(int ticket, int limit, bool by_lock); /* locked */
+extern void pgl_ticket_drop(int ticket);                          /* locked; wakes the next */
+/*
+ * Locked.  The owner now holds the advisory lock of the limit: its ticket becomes the oldest of those
+ * that queue by lock.  The lock manager's queue is the authority among them, this keeps the two alike.
+ */
+extern void pgl_ticket_reached_lock(int ticket);
+extern bool pgl_ticket_was_woken(int ticket); /* unlocked read; clears the mark */
+extern void pgl_ticket_drop_all_mine(void);   /* locked; at backend exit */
+extern int pgl_ticket_limit(int ticket);      /* locked */
+extern PglLimitKey pgl_limit_key(int limit);  /* locked */
+
+/* Unlocked: rows of llm_bucket for this database, palloc'ed. */
+extern int pgl_limit_view(uint32_t database, PglLimitView **rows);
+
+#endif

@@ -1,0 +1,15 @@
+/*
+ * result.h — an outcome as a row of type llm_result.
+ */
+#ifndef PGL_SQL_RESULT_H
+#define PGL_SQL_RESULT_H
+
+#include "access/htup.h"
+#include "access/tupdesc.h"
+
+#include "../call/call.h"
+
+extern HeapTuple pgl_result_form(const PglOutcome *outcome, TupleDesc desc);
+extern Datum pgl_result_cost(int64_t nano_usd); /* numeric US dollars */
+
+#endif
