@@ -178,6 +178,8 @@ render_candidate(const PglCandidate *candidate, const PglCallArgs *args, PglOutg
 	const char *why = NULL;
 
 	out->target = pstrdup(target->name);
+	if (target->shard->provider->in_process)
+		return;
 	if (!target->shard->provider->build(&provider_target, &request, outgoing, &why))
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("request could not be built"), errdetail("%s.", why)));

@@ -29,7 +29,7 @@ extern int pgl_explain_call(const PglCallArgs *args, PglExplanation **rows);
 typedef struct PglRendering
 {
 	const char *target;
-	const char *url;  /* "" for in-process providers */
+	const char *url;  /* NULL, as body, for in-process providers, which send nothing */
 	const char *body; /* JSON, UTF-8 */
 } PglRendering;
 

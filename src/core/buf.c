@@ -15,7 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define FIRST_CAPACITY ((size_t) 128)
+#define FIRST_CAPACITY ((size_t) 512)
 #define WIPE_ON_GROW_BELOW ((size_t) 64 * 1024)
 
 /* memset that the optimiser may not drop: the asm claims to read the memory afterwards. */
@@ -113,7 +113,8 @@ pgl_buf_wipe(PglBuf *buf)
 bool
 pgl_buf_append(PglBuf *buf, const void *bytes, size_t len)
 {
-	if (!reserve_bytes(buf, len))
+	/* What is allocated never exceeds max + 1, so room for the NUL means room under the cap. */
+	if ((buf->failed || len >= buf->cap - buf->len) && !reserve_bytes(buf, len))
 		return false;
 	if (len > 0)
 		memcpy(buf->data + buf->len, bytes, len);

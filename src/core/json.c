@@ -36,18 +36,23 @@ set_syntax_error(PglJsonScan *scan)
 
 /* ---- characters ---- */
 
-static bool
-word_has_byte(uint64_t word, unsigned char byte)
+/*
+ * A word whose lowest set bit is in the first byte that equals `byte`.  Above it borrows may set
+ * bits that mean nothing.
+ */
+static uint64_t
+mark_byte(uint64_t word, unsigned char byte)
 {
 	uint64_t zeroed = word ^ EACH_BYTE(byte);
 
-	return ((zeroed - EACH_BYTE(1)) & ~zeroed & HIGH_BITS) != 0;
+	return (zeroed - EACH_BYTE(1)) & ~zeroed & HIGH_BITS;
 }
 
-static bool
-word_has_control(uint64_t word)
+/* The same for bytes below 0x20. */
+static uint64_t
+mark_controls(uint64_t word)
 {
-	return ((word - EACH_BYTE(0x20)) & ~word & HIGH_BITS) != 0;
+	return (word - EACH_BYTE(0x20)) & ~word & HIGH_BITS;
 }
 
 static bool
@@ -63,16 +68,22 @@ byte_is_special(unsigned char byte, bool stop_at_high)
 static inline const char *
 find_special(const char *pos, const char *end, bool stop_at_high)
 {
-	while (end - pos >= 8)
+	for (; end - pos >= 8; pos += 8)
 	{
 		uint64_t word;
+		uint64_t marks;
 
 		memcpy(&word, pos, sizeof(word));
-		if (word_has_byte(word, '"') || word_has_byte(word, '\\') || word_has_control(word))
-			break;
-		if (stop_at_high && (word & HIGH_BITS) != 0)
-			break;
-		pos += 8;
+		marks = mark_byte(word, '"') | mark_byte(word, '\\') | mark_controls(word);
+		if (stop_at_high)
+			marks |= word & HIGH_BITS;
+		if (marks == 0)
+			continue;
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+		return pos + __builtin_ctzll(marks) / 8;
+#else
+		break; /* the bytes are looked at one by one below */
+#endif
 	}
 	while (pos < end && !byte_is_special((unsigned char) *pos, stop_at_high))
 		pos++;

@@ -90,7 +90,7 @@ pgl_llm_explain(PG_FUNCTION_ARGS)
 Datum
 pgl_llm_render(PG_FUNCTION_ARGS)
 {
-	PglRendering rendering;
+	PglRendering rendering = {0};
 	StringInfoData json;
 	PglCallArgs args;
 
@@ -100,9 +100,13 @@ pgl_llm_render(PG_FUNCTION_ARGS)
 	initStringInfo(&json);
 	appendStringInfoString(&json, "{\"target\": ");
 	escape_json(&json, rendering.target);
-	appendStringInfoString(&json, ", \"method\": \"POST\", \"url\": ");
-	escape_json(&json, rendering.url);
-	appendStringInfo(&json, ", \"body\": %s}",
-					 pg_any_to_server(rendering.body, strlen(rendering.body), PG_UTF8));
+	if (rendering.url)
+	{
+		appendStringInfoString(&json, ", \"method\": \"POST\", \"url\": ");
+		escape_json(&json, rendering.url);
+		appendStringInfo(&json, ", \"body\": %s",
+						 pg_any_to_server(rendering.body, strlen(rendering.body), PG_UTF8));
+	}
+	appendStringInfoChar(&json, '}');
 	PG_RETURN_DATUM(DirectFunctionCall1(jsonb_in, CStringGetDatum(json.data)));
 }

@@ -185,6 +185,24 @@ sign_body(size_t len)
 }
 
 static void
+hash_1k(void)
+{
+	char hash[65];
+
+	pgl_sigv4_sha256_hex(body, 1024, hash);
+	sink += hash[0];
+}
+
+static void
+hash_nothing(void)
+{
+	char hash[65];
+
+	pgl_sigv4_sha256_hex(body, 0, hash);
+	sink += hash[0];
+}
+
+static void
 sign_1k(void)
 {
 	sign_body(1024);
@@ -270,6 +288,8 @@ main(void)
 	measure("json: read reply, Chinese text", scan_chinese_reply, 20000);
 	measure("json: read reply of 20 MB", scan_large_reply, 1);
 	measure("json: write the reply as a string", put_prompt, 20000);
+	measure("sigv4: hash nothing", hash_nothing, 5000);
+	measure("sigv4: hash 1 KB", hash_1k, 5000);
 	measure("sigv4: sign 1 KB", sign_1k, 5000);
 	measure("sigv4: sign 4 KB", sign_4k, 5000);
 	measure("sigv4: sign 1 KB, key not cached", sign_with_new_key, 2000);
