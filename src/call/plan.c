@@ -324,7 +324,7 @@ pgl_plan_build_probe(const char *name, const PglSnapshot **pinned)
 
 	*pinned = plan->snapshot = pgl_catalog_pin();
 	plan->database = MyDatabaseId;
-	route->name = "";
+	route->name = "llm_check";
 	route->max_attempts = 1;
 	plan->route = route;
 	plan->input_estimate = TOKENS_OF_FRAME;
