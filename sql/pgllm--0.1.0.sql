@@ -180,6 +180,7 @@ COMMENT ON COLUMN llm_quota.burst_requests IS 'Capacity of the request bucket; N
 COMMENT ON COLUMN llm_quota.burst_tokens IS 'Capacity of the token bucket; NULL = tpm';
 COMMENT ON COLUMN llm_quota.window_kind IS 'bucket: a token bucket; strict: no 60 s interval ever exceeds the limit';
 COMMENT ON COLUMN llm_quota.budget_usd IS 'Spending limit per budget_period; this version refuses to store one, as it does not enforce it';
+COMMENT ON COLUMN llm_quota.budget_period IS 'Period of budget_usd: hour, day or month';
 COMMENT ON COLUMN llm_quota.on_exceed IS 'error: refuse; wait: queue up to the tenant''s max_wait_ms; next_tier: try the next candidate; NULL = on_limit of the tenant';
 COMMENT ON COLUMN llm_quota.mode IS 'enforce, or shadow: count what would have been refused and let it pass';
 

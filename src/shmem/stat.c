@@ -107,7 +107,7 @@ pgl_stat_reset(uint32_t database)
 	hash_seq_init(&scan, stats);
 	while ((entry = hash_seq_search(&scan)) != NULL)
 		if (entry->key.database == database)
-			memset(&entry->counters, 0, sizeof(entry->counters));
+			hash_search(stats, &entry->key, HASH_REMOVE, NULL);
 	pgl_shmem_unlock();
 }
 

@@ -109,7 +109,7 @@ read_number(const Option *option, const JsonbValue *value)
 		DirectFunctionCall1(numeric_float8, NumericGetDatum(value->val.numeric)));
 	if (number < option->min || number > option->max)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("option \"%s\" must lie between %g and %g", option->name,
+						errmsg("option \"%s\" must lie between %.0f and %.0f", option->name,
 							   option->min, option->max)));
 	if (option->type == OPTION_INT && number != (int) number)
 		wrong_type(option);

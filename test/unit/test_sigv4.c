@@ -251,6 +251,8 @@ test_limits(void)
 	CHECK(pgl_sigv4_sign(&request, &authorization, NULL), "the largest number of parameters");
 	strcat(query, "a=b&");
 	CHECK(!pgl_sigv4_sign(&request, &authorization, NULL), "one more parameter");
+	request.query = "=&&=";
+	CHECK(pgl_sigv4_sign(&request, &authorization, NULL), "parameters without a name");
 	request.query = "";
 	request.amz_date = "20150830";
 	CHECK(!pgl_sigv4_sign(&request, &authorization, NULL), "a date without time");

@@ -1,7 +1,7 @@
 /*
  * window_model.h — a naive model of rate limits, and a machine that runs it beside the real one.
  *
- * The model moves microsecond by microsecond and adds everything up each time, so it needs no
+ * The model moves in the smallest steps there are and adds everything up each time, so it needs no
  * arithmetic worth mentioning.  run_window_program reads operations from bytes (a random or fuzzed
  * program), applies each to both and compares.  It returns NULL, or what differed.
  */
@@ -15,7 +15,7 @@
 
 #define MODEL_SLOTS 128 /* more than a window needs, so that nothing is shared */
 #define MODEL_CALLS 16
-#define MODEL_FAR 20000 /* longest wait that the model follows, in microseconds */
+#define MODEL_FAR 10000 /* longest wait that the model follows, in microseconds */
 
 typedef struct Model
 {
@@ -73,20 +73,26 @@ model_pay(Model *model)
 	model->debt -= paid;
 }
 
+/* One microsecond of a bucket, or one slot of a strict window, in which nothing happens before. */
 static void
-model_tick(Model *model)
+model_tick(Model *model, int64_t until_us)
 {
-	model->now_us++;
+	int64_t next_slot = (model->now_us / model->slot_us + 1) * model->slot_us;
+
 	if (model->kind == PGL_WINDOW_BUCKET)
 	{
+		model->now_us++;
 		model->value += model->limit;
 		if (model->value > model->burst * model->window_us)
 			model->value = model->burst * model->window_us;
+		return;
 	}
-	else if (model->now_us % model->slot_us == 0)
+	model->now_us = next_slot < until_us ? next_slot : until_us;
+	if (model->now_us == next_slot)
 	{
 		model->slots[model->now_us / model->slot_us % MODEL_SLOTS] = 0;
-		model_pay(model);
+		if (model->debt > 0)
+			model_pay(model);
 	}
 }
 
@@ -94,7 +100,7 @@ static void
 model_advance(Model *model, int64_t now_us)
 {
 	while (model->now_us < now_us)
-		model_tick(model);
+		model_tick(model, now_us);
 }
 
 static int64_t

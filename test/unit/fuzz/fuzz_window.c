@@ -8,7 +8,7 @@
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	const char *difference = run_window_program(data, size < 512 ? size : 512);
+	const char *difference = run_window_program(data, size < 256 ? size : 256);
 
 	if (difference != NULL)
 		fprintf(stderr, "%s\n", difference);
