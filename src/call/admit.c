@@ -248,6 +248,10 @@ static bool
 pass_gates(const Decider *decider, const PglCandidate *candidate, PglObstacle *obstacle,
 		   int breakers[2])
 {
+	/* The more severe block has the higher number. */
+	static const PglBlock block_of_gate[] = {[PGL_GATE_COOLING] = PGL_BLOCK_COOLING,
+											 [PGL_GATE_RAMPING] = PGL_BLOCK_RAMPING,
+											 [PGL_GATE_OPEN] = PGL_BLOCK_OPEN};
 	const PglTarget *target = candidate->target;
 	bool pass = true;
 	int i;
@@ -261,9 +265,9 @@ pass_gates(const Decider *decider, const PglCandidate *candidate, PglObstacle *o
 		if (gate == PGL_GATE_PASS || gate == PGL_GATE_PROBE)
 			continue;
 		pass = false;
-		obstacle->block = gate == PGL_GATE_COOLING ? PGL_BLOCK_COOLING : PGL_BLOCK_OPEN;
+		obstacle->block = Max(obstacle->block, block_of_gate[gate]);
 		obstacle->wait_us = Max(obstacle->wait_us, wait_us);
-		if (gate == PGL_GATE_OPEN && !decider->dry)
+		if (gate == PGL_GATE_RAMPING && !decider->dry)
 			pgl_breaker_held_back(breakers[i]);
 	}
 	return pass;
@@ -400,43 +404,50 @@ try_candidates(Decider *decider, bool retry_pass)
 }
 
 /*
- * Every candidate left has an open breaker: rather than refuse, probe the one that reopens first, as
- * long as no other probe of it is out.
+ * Breakers keep every candidate out.  Whom to send all the same: one that is recovering, else the one that
+ * reopens first, as the single probe; -1 if there is something to wait for, or a probe is out already.
  */
-static bool
-probe_first_to_reopen(Decider *decider)
+static int
+least_broken(const Decider *decider)
 {
 	int best = -1;
 	int c;
 
 	for (c = 0; c < decider->plan->ncandidates; c++)
 	{
-		PglObstacle *obstacle = &decider->obstacles[c];
+		const PglObstacle *obstacle = &decider->obstacles[c];
 
+		if (obstacle->block == PGL_BLOCK_RAMPING)
+			return c;
 		if (obstacle->block == PGL_BLOCK_LIMIT || obstacle->block == PGL_BLOCK_COOLING)
-			return false;
+			return -1;
 		if (obstacle->block == PGL_BLOCK_OPEN && obstacle->wait_us > 0 &&
 			(best < 0 || obstacle->wait_us < decider->obstacles[best].wait_us))
 			best = c;
 	}
-	if (best < 0 || decider->dry)
-		return false;
-	{
-		PglCandidate *candidate = &decider->plan->candidates[best];
-		PglObstacle binding[PGL_CALL_MAX_LIMITS];
-		PglObstacle ignored = {0};
-		int limits[PGL_CALL_MAX_LIMITS];
-		int breakers[2];
-		int nlimits;
+	return best;
+}
 
-		pass_gates(decider, candidate, &ignored, breakers);
-		if (check_specs(decider, candidate->limits, candidate->nlimits, candidate->reserve_tokens,
-						limits, &nlimits, binding) > 0)
-			return false;
-		take_candidate(decider, best, limits, nlimits, breakers);
-		decider->out->domain_probe |= pgl_breaker_force_probe(breakers[0]);
-		decider->out->credential_probe |= pgl_breaker_force_probe(breakers[1]);
-	}
+static bool
+try_least_broken(Decider *decider)
+{
+	int c = least_broken(decider);
+	PglObstacle binding[PGL_CALL_MAX_LIMITS];
+	int limits[PGL_CALL_MAX_LIMITS];
+	PglCandidate *candidate;
+	int breakers[2];
+	int nlimits;
+
+	if (c < 0)
+		return false;
+	candidate = &decider->plan->candidates[c];
+	find_breakers(decider, candidate->target, breakers);
+	if (check_specs(decider, candidate->limits, candidate->nlimits, candidate->reserve_tokens,
+					limits, &nlimits, binding) > 0)
+		return false;
+	take_candidate(decider, c, limits, nlimits, breakers);
+	decider->out->domain_probe |= pgl_breaker_force_probe(breakers[0]);
+	decider->out->credential_probe |= pgl_breaker_force_probe(breakers[1]);
 	return true;
 }
 
@@ -455,7 +466,7 @@ find_earliest(Decider *decider)
 		bool waitable;
 
 		if (obstacle->block != PGL_BLOCK_LIMIT && obstacle->block != PGL_BLOCK_COOLING &&
-			obstacle->block != PGL_BLOCK_OPEN)
+			obstacle->block != PGL_BLOCK_RAMPING && obstacle->block != PGL_BLOCK_OPEN)
 			continue;
 		out->decision = PGL_DECISION_BLOCKED;
 		waitable = obstacle->block == PGL_BLOCK_LIMIT
@@ -490,7 +501,7 @@ pgl_admit(PglPlan *plan, PglAdmitState *state, int64_t now_us, PglObstacle *obst
 	{
 		rank_candidates(plan);
 		if (!try_candidates(&decider, false) && !try_candidates(&decider, true) &&
-			!probe_first_to_reopen(&decider))
+			!try_least_broken(&decider))
 			find_earliest(&decider);
 	}
 }
@@ -531,6 +542,7 @@ pgl_block_name(PglBlock block)
 										"tried",
 										"limit",
 										"cooling down",
+										"breaker ramping up",
 										"breaker open",
 										"retry budget spent",
 										"kept on the first choice"};

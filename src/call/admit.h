@@ -20,6 +20,7 @@ typedef enum PglBlock
 	PGL_BLOCK_TRIED,        /* it had its tries */
 	PGL_BLOCK_LIMIT,        /* a limit of its own */
 	PGL_BLOCK_COOLING,      /* its domain or credential was throttled or rejected a moment ago */
+	PGL_BLOCK_RAMPING,      /* its breaker has just closed: it gets a part of the calls */
 	PGL_BLOCK_OPEN,         /* its breaker is open */
 	PGL_BLOCK_RETRY_BUDGET, /* too many retries on its domain */
 	PGL_BLOCK_SPILL         /* the route's policy keeps the call on its first choice */

@@ -1,9 +1,9 @@
 /*
  * attempt.c — one attempt: build, sign, send; read, classify, settle, and decide what comes next.
  *
- * Settling follows what the provider will bill.  A success is settled to its real usage.  An error
- * reply used its request but no tokens.  A connection that never stood used nothing.  Where we cannot
- * know — a timeout, a cut reply, a cancel after sending — the reservation stays debited.
+ * Settling follows what the provider will bill.  A reply with usage is settled to it, refusals included.
+ * An error reply used its request but no tokens.  A connection that never stood used nothing.  Where we
+ * cannot know — a timeout, a cut reply, a cancel after sending — the reservation stays debited.
  */
 #include "postgres.h"
 
@@ -74,8 +74,7 @@ static void
 fail_unsent(PglCall *call, PglCause cause, const char *message)
 {
 	call->sent = false;
-	call->reply.cause = cause;
-	pgl_reply_set_message(&call->reply, message, strlen(message));
+	pgl_reply_fail(&call->reply, cause, message);
 	pgl_attempt_finish(call);
 }
 
@@ -212,52 +211,41 @@ take_reply(PglCall *call)
 		call->transfer = NULL;
 	}
 	else if (call->phase == PGL_CALL_ANSWERING && call->answer_us > call->attempt_deadline_us)
-	{
-		static const char message[] = "no reply in time";
-
-		call->reply.cause = PGL_CAUSE_TIMEOUT;
-		pgl_reply_set_message(&call->reply, message, sizeof(message) - 1);
-	}
+		pgl_reply_fail(&call->reply, PGL_CAUSE_TIMEOUT, "no reply in time");
 	return true;
 }
 
-/* Quota tokens of a success, as the provider counts them; the reservation if it did not tell. */
+/*
+ * Quota tokens that the provider will count for the attempt: what it reported, nothing for an error reply,
+ * and the whole reservation where we cannot know.
+ */
 static int64_t
-used_tokens(const PglTarget *target, const PglUsage *usage, int64_t reserved)
+billed_tokens(const PglCall *call, PglCause cause)
 {
-	if (usage->input_tokens < 0 || usage->output_tokens < 0)
-		return reserved;
-	return usage->input_tokens + Max(usage->cache_write_tokens, 0) +
-		   usage->output_tokens * target->model->output_burndown;
+	const PglCandidate *candidate = &call->plan->candidates[call->candidate];
+	const PglUsage *usage = &call->reply.usage;
+
+	if (!call->sent || cause == PGL_CAUSE_CONNECTION)
+		return 0;
+	if (usage->input_tokens >= 0 && usage->output_tokens >= 0)
+		return usage->input_tokens + Max(usage->cache_write_tokens, 0) +
+			   usage->output_tokens * candidate->target->model->output_burndown;
+	if (cause == PGL_CAUSE_NONE || cause == PGL_CAUSE_TIMEOUT || call->reply.status == 200)
+		return candidate->reserve_tokens;
+	return 0;
 }
 
-static bool
-outcome_is_unknown(const PglCall *call, PglCause cause)
-{
-	return cause == PGL_CAUSE_TIMEOUT || (call->sent && call->reply.status == 200);
-}
-
-/* Locked.  Give back, or keep debited, what the attempt held. */
+/* Locked.  The attempt is settled; after a success so is the call. */
 static void
 settle_attempt(PglCall *call, PglCause cause, int64_t now_us)
 {
-	const PglCandidate *candidate = &call->plan->candidates[call->candidate];
-	PglAdmitState *admit = &call->admit;
+	bool counted = call->sent && cause != PGL_CAUSE_CONNECTION;
+	int64_t billed = billed_tokens(call, cause);
 
+	call->billed_tokens += billed;
+	pgl_lease_settle(&call->admit.attempt_lease, counted, billed, now_us);
 	if (cause == PGL_CAUSE_NONE)
-	{
-		int64_t used =
-			used_tokens(candidate->target, &call->reply.usage, candidate->reserve_tokens);
-
-		pgl_lease_settle(&admit->attempt_lease, 1, used, now_us);
-		pgl_lease_settle(&admit->call_lease, 1, used, now_us);
-	}
-	else if (!call->sent || cause == PGL_CAUSE_CONNECTION)
-		pgl_lease_settle(&admit->attempt_lease, 0, 0, now_us);
-	else if (outcome_is_unknown(call, cause))
-		pgl_lease_abandon(&admit->attempt_lease, now_us);
-	else
-		pgl_lease_settle(&admit->attempt_lease, 1, 0, now_us);
+		pgl_lease_settle(&call->admit.call_lease, 1, call->billed_tokens, now_us);
 }
 
 /* Locked.  Tell the breakers of the domain and of the credential. */
@@ -425,12 +413,11 @@ pgl_attempt_cancel(PglCall *call)
 												 target->shard->credential_id),
 								call->admission.credential_probe);
 		pgl_lease_abandon(&call->admit.attempt_lease, now_us);
-		pgl_lease_abandon(&call->admit.call_lease, now_us);
+		call->billed_tokens += call->plan->candidates[call->candidate].reserve_tokens;
 	}
 	else
-	{
 		pgl_lease_settle(&call->admit.attempt_lease, 0, 0, now_us);
-		pgl_lease_settle(&call->admit.call_lease, call->nattempts > 0, 0, now_us);
-	}
+	pgl_lease_settle(&call->admit.call_lease, call->sent || call->nattempts > 1,
+					 call->billed_tokens, now_us);
 	pgl_shmem_unlock();
 }

@@ -124,6 +124,7 @@ pgl_meter_attempt(PglCall *call, PglCause cause)
 	const PglTarget *target = call->plan->candidates[call->candidate].target;
 	PglStatCounters *counters = target_counters(call, target);
 	const PglUsage *usage = &call->reply.usage;
+	int64_t cost;
 
 	pgl_activity_mine()->in_flight--;
 	pgl_stat_add_latency(counters, pgl_clock_us() - call->attempt_us);
@@ -131,13 +132,16 @@ pgl_meter_attempt(PglCall *call, PglCause cause)
 		counters->throttled++;
 	else if (cause != PGL_CAUSE_NONE)
 		counters->failures++;
-	if (cause != PGL_CAUSE_NONE)
+	counters->successes += cause == PGL_CAUSE_NONE;
+	if (usage->input_tokens < 0)
 		return;
-	call->outcome.cost_nano_usd = pgl_meter_cost(target, usage);
-	counters->successes++;
-	counters->input_tokens += Max(usage->input_tokens, 0);
+	cost = pgl_meter_cost(target, usage);
+	counters->input_tokens += usage->input_tokens;
 	counters->output_tokens += Max(usage->output_tokens, 0);
-	counters->cost_nano_usd += Max(call->outcome.cost_nano_usd, 0);
+	counters->cost_nano_usd += Max(cost, 0);
+	call->outcome.cost_nano_usd =
+		cost < 0 || call->cost_unknown ? -1 : Max(call->outcome.cost_nano_usd, 0) + cost;
+	call->cost_unknown |= cost < 0;
 }
 
 /* The call is over, or given up in the middle. */

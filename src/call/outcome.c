@@ -37,18 +37,6 @@ set_identity(PglCall *call)
 	outcome->finish_reason = call->reply.finish_reason[0] ? call->reply.finish_reason : NULL;
 }
 
-/* Did an attempt end in a way that may have been billed all the same? */
-static bool
-any_outcome_unknown(const PglCall *call)
-{
-	int i;
-
-	for (i = 0; i < Min(call->nattempts, PGL_CALL_MAX_ATTEMPTS); i++)
-		if (call->attempts[i].cause == PGL_CAUSE_TIMEOUT || call->attempts[i].status == 200)
-			return true;
-	return false;
-}
-
 static void
 fail(PglCall *call, int sqlstate, const char *message, const char *detail, const char *hint)
 {
@@ -61,10 +49,7 @@ fail(PglCall *call, int sqlstate, const char *message, const char *detail, const
 	outcome->hint = hint;
 	call->phase = PGL_CALL_DONE;
 	pgl_shmem_lock();
-	if (any_outcome_unknown(call))
-		pgl_lease_abandon(&call->admit.call_lease, pgl_clock_us());
-	else
-		pgl_lease_settle(&call->admit.call_lease, 1, 0, pgl_clock_us());
+	pgl_lease_settle(&call->admit.call_lease, 1, call->billed_tokens, pgl_clock_us());
 	pgl_shmem_unlock();
 }
 

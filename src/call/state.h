@@ -74,8 +74,10 @@ struct PglCall
 	PglReply reply;
 	int64_t answer_us; /* in-process: when the answer is due */
 	bool credential_refreshed;
+	int64_t billed_tokens; /* quota tokens of all attempts so far */
 	bool stale_retried;
 	bool counted_as_waiting;
+	bool cost_unknown; /* of an attempt that used tokens */
 	uint64_t ordinal; /* attempts on the target before this one: the mock provider's script counts them */
 	bool sent; /* the current attempt has left: its outcome matters for the bill */
 

@@ -91,6 +91,7 @@ static const struct
 } message_rules[] = {
 	{PGL_CAUSE_THROTTLED, "per day", PGL_CAUSE_QUOTA_EXHAUSTED},
 	{PGL_CAUSE_THROTTLED, "not ready for inference", PGL_CAUSE_UNAVAILABLE},
+	{PGL_CAUSE_AUTH, "access to the model", PGL_CAUSE_NOT_FOUND},
 	{PGL_CAUSE_BAD_REQUEST, "too many tokens per day", PGL_CAUSE_QUOTA_EXHAUSTED},
 	{PGL_CAUSE_BAD_REQUEST, "too many tokens", PGL_CAUSE_THROTTLED},
 	{PGL_CAUSE_BAD_REQUEST, "too many requests", PGL_CAUSE_THROTTLED},

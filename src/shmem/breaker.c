@@ -177,7 +177,7 @@ pgl_breaker_gate(int i, int64_t now_us, int64_t *wait_us)
 			return (breaker->ramp_turn + 1) * breaker->ramp_percent / 100 >
 						   breaker->ramp_turn * breaker->ramp_percent / 100
 					   ? PGL_GATE_PASS
-					   : PGL_GATE_OPEN;
+					   : PGL_GATE_RAMPING;
 	}
 	return PGL_GATE_PASS;
 }

@@ -33,7 +33,8 @@ typedef enum PglGate
 	PGL_GATE_PASS,
 	PGL_GATE_PROBE,   /* may pass as the single probe: pgl_breaker_enter claims it */
 	PGL_GATE_COOLING, /* throttled a moment ago */
-	PGL_GATE_OPEN     /* open, or a probe is out, or held back while ramping */
+	PGL_GATE_RAMPING, /* recovering: held back this time, unless there is nobody else */
+	PGL_GATE_OPEN     /* open, or a probe is out */
 } PglGate;
 
 typedef struct PglBreakerView
@@ -59,7 +60,7 @@ extern int pgl_breaker_find(uint32_t database, PglBreakerScope scope, uint64_t i
 extern int pgl_breaker_peek(uint32_t database, PglBreakerScope scope, uint64_t id); /* locked */
 /* Locked.  May an attempt pass?  *wait_us: until it may (0 = not known). */
 extern PglGate pgl_breaker_gate(int breaker, int64_t now_us, int64_t *wait_us);
-/* Locked.  An attempt was held back by PGL_GATE_OPEN while ramping: the next one is nearer to its turn. */
+/* Locked.  An attempt was held back by PGL_GATE_RAMPING: the next one is nearer to its turn. */
 extern void pgl_breaker_held_back(int breaker);
 /* Locked.  An attempt passes the gate: in the ramp this takes its turn; a probe is claimed. */
 extern bool pgl_breaker_enter(int breaker, int64_t now_us); /* true: it is the probe */

@@ -80,7 +80,10 @@ pgl_shmem_is_ready(void)
 	return shared_lock != NULL;
 }
 
-/* A backend leaves: whatever it still holds goes back, and whoever waited behind it is woken. */
+/*
+ * A backend leaves.  Its transaction was aborted before, which gave back what its calls held; this is the
+ * net below, so that nothing can stay behind, and whoever waited is woken.
+ */
 static void
 release_everything(int code, Datum arg)
 {
@@ -103,7 +106,7 @@ pgl_shmem_require(void)
 						errhint("Add pgllm to shared_preload_libraries and restart the server.")));
 	if (armed_for != MyProcPid)
 	{
-		before_shmem_exit(release_everything, (Datum) 0);
+		on_shmem_exit(release_everything, (Datum) 0);
 		armed_for = MyProcPid;
 	}
 }
