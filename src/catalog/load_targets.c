@@ -12,6 +12,7 @@
 #include "postgres.h"
 #include "../pg/compat.h"
 
+#include "mb/pg_wchar.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 
@@ -126,6 +127,15 @@ resolve_geography(MemoryContext context, PglTarget *target)
 		target->geography = geography_of_region(context, target->shard->region);
 }
 
+/* What goes to providers is UTF-8, whatever the encoding of the database. */
+static const char *
+to_utf8(MemoryContext context, const char *source)
+{
+	char *converted = pg_server_to_any(source, strlen(source), PG_UTF8);
+
+	return converted == source ? source : MemoryContextStrdup(context, converted);
+}
+
 static void
 fill_target(PglLoader *loader, PglRow *row, void *item)
 {
@@ -147,7 +157,7 @@ fill_target(PglLoader *loader, PglRow *row, void *item)
 	target->window_kind = (PglWindowKind) pgl_catalog_row_choice(row, window_words);
 	target->timeout_ms = pgl_catalog_row_int4(row, 0);
 	target->max_tokens = pgl_catalog_row_int4(row, 0);
-	target->parameters = pgl_catalog_row_text(row);
+	target->parameters = to_utf8(row->context, pgl_catalog_row_text(row));
 	target->enabled = pgl_catalog_row_bool(row);
 	resolve_geography(row->context, target);
 }

@@ -26,7 +26,7 @@ typedef struct PglProviderTarget
 	const char *region;
 	const PglEndpoint *endpoint;
 	const char *model_id;
-	const char *parameters; /* JSON object text of llm_target.parameters */
+	const char *parameters; /* JSON object text of llm_target.parameters, UTF-8 */
 } PglProviderTarget;
 
 typedef struct PglChatRequest
