@@ -26,6 +26,8 @@
 #include "miscadmin.h"
 #include "storage/fd.h"
 #include "storage/latch.h"
+#include "../core/clock.h"
+#include "../pg/compat.h"
 
 #include "mux.h"
 #include "net.h"
@@ -45,7 +47,8 @@ typedef struct Mux
 	pid_t owner; /* process that made the handles */
 	CURLM *multi;
 	int epoll_fd;
-	int64_t timer_us; /* when libcurl wants to be called, or NO_TIMER */
+	WaitEventSet *wait_set; /* latch, death of the postmaster, epoll_fd */
+	int64_t timer_us;       /* when libcurl wants to be called, or NO_TIMER */
 	int nready;
 	struct epoll_event ready[EVENT_BATCH];
 	bool initialized; /* curl_global_init done, features known */
@@ -87,7 +90,7 @@ restore_signals(const sigset_t *saved)
 static int
 set_timer(CURLM *multi, long timeout_ms, void *arg)
 {
-	mux.timer_us = timeout_ms < 0 ? NO_TIMER : pgl_net_now_us() + (int64_t) timeout_ms * 1000;
+	mux.timer_us = timeout_ms < 0 ? NO_TIMER : pgl_clock_us() + (int64_t) timeout_ms * 1000;
 	return 0;
 }
 
@@ -232,6 +235,7 @@ pgl_mux_ensure(void)
 	{
 		mux.multi = NULL;
 		mux.epoll_fd = -1;
+		mux.wait_set = NULL;
 		mux.timer_us = NO_TIMER;
 		mux.nready = 0;
 		mux.initialized = false;
@@ -308,19 +312,40 @@ poll_sockets(void)
 	return Max(n, 0); /* EINTR: nothing this time */
 }
 
-/* Block until a socket is ready, the latch is set or wake_us is reached. */
+/*
+ * The set of what a backend waits for, made once: building it anew for every wait, as
+ * WaitLatchOrSocket does, costs six system calls.
+ */
+static void
+ensure_wait_set(void)
+{
+	WaitEventSet *set;
+
+	if (mux.wait_set != NULL)
+		return;
+	set = pgl_create_wait_event_set(3);
+	AddWaitEventToSet(set, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
+	AddWaitEventToSet(set, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
+	AddWaitEventToSet(set, WL_SOCKET_READABLE, mux.epoll_fd, NULL, NULL);
+	mux.wait_set = set;
+}
+
+/* Block until a socket is ready, the latch is set or wait_us have passed. */
 static void
 wait_for_event(int64_t wait_us, uint32_t wait_event)
 {
-	int events = WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH;
 	long timeout_ms = (long) ((Min(wait_us, LONGEST_WAIT_US) + 999) / 1000);
+	WaitEvent event = {0};
 
 	if (have_multi())
-		events = WaitLatchOrSocket(MyLatch, events | WL_SOCKET_READABLE, mux.epoll_fd, timeout_ms,
-								   wait_event);
+	{
+		ensure_wait_set();
+		(void) WaitEventSetWait(mux.wait_set, timeout_ms, &event, 1, wait_event);
+	}
 	else
-		events = WaitLatch(MyLatch, events, timeout_ms, wait_event);
-	if (events & WL_LATCH_SET)
+		event.events = WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+								 timeout_ms, wait_event);
+	if (event.events & WL_LATCH_SET)
 		ResetLatch(MyLatch);
 }
 
@@ -332,7 +357,7 @@ wait_for_event(int64_t wait_us, uint32_t wait_event)
 void
 pgl_mux_wait(int64_t wake_us, uint32_t wait_event)
 {
-	int64_t now_us = pgl_net_now_us();
+	int64_t now_us = pgl_clock_us();
 
 	wake_us = Min(wake_us, mux.timer_us);
 	mux.nready = poll_sockets();
@@ -374,7 +399,7 @@ dispatch_sockets(int64_t stop_us)
 	while (i < mux.nready)
 	{
 		dispatch_socket(&mux.ready[i++]);
-		if (pgl_net_now_us() >= stop_us)
+		if (pgl_clock_us() >= stop_us)
 			break;
 		if (i == EVENT_BATCH)
 		{
@@ -390,14 +415,14 @@ void
 pgl_mux_dispatch(void)
 {
 	sigset_t saved;
-	int64_t now_us = pgl_net_now_us();
+	int64_t now_us = pgl_clock_us();
 	int running;
 
 	if (!have_multi() || (mux.nready == 0 && mux.timer_us > now_us))
 		return;
 	block_signals(&saved);
 	dispatch_sockets(now_us + LONGEST_DISPATCH_US);
-	if (mux.timer_us <= pgl_net_now_us())
+	if (mux.timer_us <= pgl_clock_us())
 	{
 		/* Spent before the call: libcurl sets the next one from inside. */
 		mux.timer_us = NO_TIMER;

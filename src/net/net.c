@@ -14,22 +14,12 @@
  */
 #include "postgres.h"
 
-#include <time.h>
-
+#include "../core/clock.h"
 #include "mux.h"
 #include "origin.h"
 #include "transfer.h"
 
 static bool forget_when_idle;
-
-int64_t
-pgl_net_now_us(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (int64_t) now.tv_sec * 1000000 + now.tv_nsec / 1000;
-}
 
 /*
  * libcurl closes idle connections only with the multi handle, so that goes, once nothing runs on

@@ -47,7 +47,7 @@ typedef struct PglHttpRequest
 	const char *body;
 	size_t body_len;
 	PglNetScope scope;
-	int64_t deadline_us;    /* pgl_net_now_us() clock */
+	int64_t deadline_us;    /* on the clock of core/clock.h */
 	int connect_timeout_ms; /* 0: libcurl's default */
 	size_t max_reply_bytes; /* cap on the decoded body */
 	const char *ca_file;    /* NULL or "": the system's bundle */
@@ -74,7 +74,6 @@ typedef struct PglHttpReply
 
 typedef void (*PglTransferDone)(PglTransfer *transfer, void *arg); /* must not throw */
 
-extern int64_t pgl_net_now_us(void); /* CLOCK_MONOTONIC in microseconds */
 /*
  * Start a transfer.  Throws only before anything is started: out of memory or descriptors in
  * libcurl's set-up, an unsuitable libcurl, a line break inside a header.

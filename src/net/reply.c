@@ -13,6 +13,7 @@
 
 #include <string.h>
 
+#include "../core/clock.h"
 #include "transfer.h"
 
 #define MAX_HEADER_BYTES (64 * 1024)
@@ -49,7 +50,7 @@ note_first_byte(PglTransfer *transfer)
 	if (transfer->reply.got_bytes)
 		return;
 	transfer->reply.got_bytes = true;
-	transfer->reply.first_byte_us = pgl_net_now_us() - transfer->started_us;
+	transfer->reply.first_byte_us = pgl_clock_us() - transfer->started_us;
 }
 
 /* A status line starts over: an interim reply (1xx) came before the final one. */
@@ -167,7 +168,7 @@ classify_connect(const PglTransfer *transfer)
 static PglNetError
 classify_timeout(const PglTransfer *transfer)
 {
-	if (transfer->request_sent || pgl_net_now_us() >= transfer->deadline_us)
+	if (transfer->request_sent || pgl_clock_us() >= transfer->deadline_us)
 		return PGL_NET_TIMEOUT;
 	return transfer->sockets_opened > 0 ? PGL_NET_CONNECT : PGL_NET_DNS;
 }
@@ -250,7 +251,7 @@ read_timings(PglTransfer *transfer)
 	curl_off_t tcp_us = 0;
 	curl_off_t tls_us = 0;
 
-	reply->total_us = pgl_net_now_us() - transfer->started_us;
+	reply->total_us = pgl_clock_us() - transfer->started_us;
 	reply->reused = transfer->request_sent && transfer->sockets_opened == 0;
 	if (reply->reused)
 		return;
@@ -306,7 +307,7 @@ pgl_reply_finish_like(PglTransfer *transfer, const PglTransfer *failed)
 {
 	PglHttpReply *reply = &transfer->reply;
 
-	reply->total_us = pgl_net_now_us() - transfer->started_us;
+	reply->total_us = pgl_clock_us() - transfer->started_us;
 	reply->error = failed->reply.error;
 	strlcpy(reply->error_text, failed->reply.error_text, sizeof(reply->error_text));
 }
@@ -317,7 +318,7 @@ pgl_reply_finish_refused(PglTransfer *transfer)
 {
 	PglHttpReply *reply = &transfer->reply;
 
-	reply->total_us = pgl_net_now_us() - transfer->started_us;
+	reply->total_us = pgl_clock_us() - transfer->started_us;
 	reply->error = PGL_NET_RESOURCES;
 	strlcpy(reply->error_text, "out of memory", sizeof(reply->error_text));
 }

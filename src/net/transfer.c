@@ -17,6 +17,7 @@
 
 #include "miscadmin.h"
 
+#include "../core/clock.h"
 #include "mux.h"
 #include "origin.h"
 #include "sockets.h"
@@ -140,7 +141,7 @@ prepare(const PglHttpRequest *request, PglTransferDone done, void *arg, CURLcode
 	transfer->done = done;
 	transfer->arg = arg;
 	transfer->scope = request->scope;
-	transfer->started_us = pgl_net_now_us();
+	transfer->started_us = pgl_clock_us();
 	transfer->deadline_us = request->deadline_us;
 	pgl_buf_init(&transfer->reply.body, request->max_reply_bytes);
 	transfer->easy = take_handle();
@@ -248,7 +249,7 @@ pgl_transfer_expire(void)
 
 	if (pairingheap_is_empty(&deadlines))
 		return;
-	now_us = pgl_net_now_us();
+	now_us = pgl_clock_us();
 	while (pgl_transfer_next_wake_us() <= now_us)
 	{
 		PglTransfer *transfer =

@@ -23,6 +23,7 @@
 #include "storage/proc.h"
 #include "utils/array.h"
 #include "utils/guc.h"
+#include "utils/memutils.h"
 #include "utils/wait_event.h"
 
 /* 16 moved VARDATA and its family out of postgres.h. */
@@ -151,6 +152,17 @@ pgl_wait_event_new(const char *name)
 #else
 	(void) name;
 	return PG_WAIT_EXTENSION;
+#endif
+}
+
+/* 17 ties wait event sets to resource owners; without one, as here, a set lives as long as the backend. */
+static inline WaitEventSet *
+pgl_create_wait_event_set(int nevents)
+{
+#if PG_VERSION_NUM >= 170000
+	return CreateWaitEventSet(NULL, nevents);
+#else
+	return CreateWaitEventSet(TopMemoryContext, nevents);
 #endif
 }
 
