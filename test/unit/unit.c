@@ -17,6 +17,9 @@ unit_suite(const char *name)
 	suite = name;
 }
 
+static void report(bool ok, const char *file, int line, const char *format, va_list args)
+	__attribute__((format(printf, 4, 0)));
+
 static void
 report(bool ok, const char *file, int line, const char *format, va_list args)
 {
@@ -97,5 +100,6 @@ main(void)
 	test_retry();
 	test_hostpolicy();
 	test_ini();
+	test_provider();
 	return unit_finish();
 }

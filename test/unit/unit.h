@@ -33,6 +33,7 @@ extern void test_cause(void);
 extern void test_hostpolicy(void);
 extern void test_ini(void);
 extern void test_json(void);
+extern void test_provider(void);
 extern void test_retry(void);
 extern void test_sigv4(void);
 extern void test_uri(void);

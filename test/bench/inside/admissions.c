@@ -19,6 +19,7 @@
 
 #include "../call/admit.h"
 #include "../core/clock.h"
+#include "../pg/compat.h"
 #include "../shmem/state.h"
 
 PG_FUNCTION_INFO_V1(bench_admissions);

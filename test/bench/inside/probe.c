@@ -19,6 +19,8 @@
 #include "utils/fmgrprotos.h"
 #include "utils/memutils.h"
 
+#include "../pg/compat.h"
+
 PG_FUNCTION_INFO_V1(bench_calls);
 PG_FUNCTION_INFO_V1(bench_statement);
 
