@@ -59,7 +59,7 @@ PG_CONFIG ?= pg_config
 CURL_CFLAGS = $(shell pkg-config --cflags libcurl 2>/dev/null)
 PG_CPPFLAGS = $(CURL_CFLAGS)
 PG_CFLAGS = -std=gnu11 -fvisibility=hidden -Wall -Wextra -Wno-unused-parameter \
-	-Wno-sign-compare -Wno-missing-field-initializers -Wshadow -Wvla
+	-Wno-sign-compare -Wno-missing-field-initializers -Wno-clobbered -Wshadow -Wvla
 SHLIB_LINK = -lcurl -lcrypto -lpthread
 # Debian's servers were built with a clang that is seldom installed; bitcode would gain nothing here.
 override with_llvm = no

@@ -1,4 +1,4 @@
-/* pgllm--0.1.0.sql — tables, functions and views of the extension */
+/* pgllm--0.1.0.sql - tables, functions and views of the extension */
 
 -- complain if script is sourced in psql, rather than via CREATE EXTENSION
 \echo Use "CREATE EXTENSION pgllm" to load this file. \quit
