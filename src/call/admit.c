@@ -175,6 +175,19 @@ longest_obstacle(const PglObstacle *obstacles, int n)
 	return longest;
 }
 
+/*
+ * May a call wait for this limit?  Where configuration says so; and for a place in flight whenever other
+ * calls of the same statement are out, for a statement must not be refused because of itself.
+ */
+static bool
+may_wait_for(const Decider *decider, const PglObstacle *obstacle)
+{
+	bool only_in_flight = obstacle->verdict.binding == 1 << PGL_DIM_IN_FLIGHT;
+
+	return !obstacle->verdict.never &&
+		   (obstacle->limit->may_wait || (only_in_flight && decider->state->has_siblings));
+}
+
 /* Limits of tenant and role.  False: the call is refused, or must wait. */
 static bool
 pass_call_limits(Decider *decider)
@@ -194,9 +207,9 @@ pass_call_limits(Decider *decider)
 	out->decision = PGL_DECISION_REFUSED;
 	out->wait_limit = longest->limit;
 	out->wait_us = longest->wait_us;
-	out->can_wait = !longest->verdict.never;
+	out->can_wait = true;
 	for (i = 0; i < out->nbinding; i++)
-		out->can_wait &= out->binding[i].limit->may_wait;
+		out->can_wait &= may_wait_for(decider, &out->binding[i]);
 	return false;
 }
 
@@ -470,7 +483,7 @@ find_earliest(Decider *decider)
 			continue;
 		out->decision = PGL_DECISION_BLOCKED;
 		waitable = obstacle->block == PGL_BLOCK_LIMIT
-					   ? obstacle->limit->may_wait && !obstacle->verdict.never
+					   ? may_wait_for(decider, obstacle)
 					   : obstacle->block == PGL_BLOCK_COOLING;
 		/* What can be waited for beats what cannot; then the earliest. */
 		if (waitable < out->can_wait || (waitable == out->can_wait && obstacle->wait_us >= earliest))

@@ -72,6 +72,7 @@ typedef struct PglAdmitState
 	int first_choice;             /* candidate the strategy picked at first; -1 */
 	PglBlock first_block;         /* why the call left it */
 	bool first_failed;            /* it left it because an attempt failed (outage) */
+	bool has_siblings;            /* other calls of the same statement will free places in flight */
 } PglAdmitState;
 
 /* Locked.  Decide, and take what is needed; `obstacles` has room for all candidates of the plan. */

@@ -378,7 +378,7 @@ pgl_attempt_finish(PglCall *call)
 	note_attempt(call, cause);
 	pgl_shmem_lock();
 	settle_attempt(call, cause, now_us);
-	if (call->sent && !fresh_credential)
+	if ((call->sent || cause == PGL_CAUSE_AUTH) && !fresh_credential)
 		record_health(call, cause, now_us);
 	pgl_meter_attempt(call, cause);
 	pgl_shmem_unlock();

@@ -68,7 +68,8 @@ typedef struct PglOutcome
 } PglOutcome;
 
 extern PglCall *pgl_call_start(const PglCallArgs *args);
-/* A call of at most one token to one target, past tenants, quotas and breakers: the doctor's probe. */
+/* A call of at most one token to one target, past tenants, quotas and breakers, but within the limits of
+ * the target itself: the doctor's probe. */
 extern PglCall *pgl_call_start_probe(const char *target);
 extern bool pgl_call_is_done(const PglCall *call);
 extern void pgl_call_wait(PglCall *call); /* until done; throws interrupts only */

@@ -147,6 +147,7 @@ decide(PglCall *call)
 	bool had_ticket = call->admit.ticket != PGL_NO_TICKET;
 	int64_t now_us = pgl_clock_us();
 
+	call->admit.has_siblings = unfinished > 1;
 	pgl_shmem_lock();
 	pgl_admit(call->plan, &call->admit, now_us, call->obstacles, &call->admission);
 	if (call->admission.decision == PGL_DECISION_GO)

@@ -142,6 +142,7 @@ pgl_meter_attempt(PglCall *call, PglCause cause)
 	call->outcome.cost_nano_usd =
 		cost < 0 || call->cost_unknown ? -1 : Max(call->outcome.cost_nano_usd, 0) + cost;
 	call->cost_unknown |= cost < 0;
+	counters->unpriced += cost < 0;
 }
 
 /* The call is over, or given up in the middle. */
@@ -169,6 +170,7 @@ pgl_meter_done(PglCall *call)
 		tenant->input_tokens += Max(call->reply.usage.input_tokens, 0);
 		tenant->output_tokens += Max(call->reply.usage.output_tokens, 0);
 		tenant->cost_nano_usd += Max(call->outcome.cost_nano_usd, 0);
+		tenant->unpriced += call->outcome.cost_nano_usd < 0;
 		pgl_stat_add_latency(tenant, call->outcome.total_us);
 	}
 	else if (tenant && call->outcome.refused)

@@ -96,7 +96,8 @@ begin_sentence(StringInfo detail)
 static void
 describe_limit(StringInfo detail, const PglObstacle *obstacle, int64_t needed_tokens)
 {
-	static const char *const dimensions[] = {"requests", "tokens", "calls in flight"};
+	static const char *const dimensions[] = {"requests per minute", "tokens per minute",
+											 "calls in flight"};
 	const PglLimitSpec *limit = obstacle->limit;
 	const int64_t maximum[] = {limit->rpm, limit->tpm, limit->max_inflight};
 	int d;
@@ -119,8 +120,8 @@ describe_limit(StringInfo detail, const PglObstacle *obstacle, int64_t needed_to
 		appendStringInfoString(detail, " has earlier calls in its queue");
 	for (d = 0; d < PGL_DIM_COUNT; d++)
 		if (obstacle->verdict.binding & (1 << d))
-			appendStringInfo(detail, " allows " INT64_FORMAT " %s%s", maximum[d], dimensions[d],
-							 d == PGL_DIM_IN_FLIGHT ? "" : " per minute");
+			appendStringInfo(detail, " is limited (%s: " INT64_FORMAT ")", dimensions[d],
+							 maximum[d]);
 	if (obstacle->verdict.never)
 		appendStringInfo(detail, " and the call needs " INT64_FORMAT " tokens", needed_tokens);
 	appendStringInfoChar(detail, '.');

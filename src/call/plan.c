@@ -96,6 +96,19 @@ find_route(const PglSnapshot *snapshot, const PglTenant *tenant, const char *ask
 	return route;
 }
 
+static void
+check_model(const PglRoute *route, const char *model)
+{
+	int i;
+
+	for (i = 0; i < route->nentries; i++)
+		if (strcmp(route->entries[i].target->model->name, model) == 0)
+			return;
+	ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					errmsg("route \"%s\" has no target with model \"%s\"", route->name, model),
+					errhint("SELECT * FROM llm_explain(...) lists the candidates of a call.")));
+}
+
 /* Why a candidate may not be used for this call at all, or NULL. */
 static const char *
 drop_reason(const PglPlan *plan, const PglCandidate *candidate, const PglCallArgs *args,
@@ -167,16 +180,11 @@ add_target_limits(const PglPlan *plan, PglCandidate *candidate)
 static bool
 quota_matches(const PglQuota *quota, const PglPlan *plan, Oid user)
 {
-	Oid role;
-
 	if (quota->tenant && strcmp(quota->tenant, plan->tenant->name) != 0)
 		return false;
 	if (quota->route && strcmp(quota->route, plan->route->name) != 0)
 		return false;
-	if (quota->role == NULL)
-		return true;
-	role = get_role_oid(quota->role, true);
-	return OidIsValid(role) && is_member_of_role_nosuper(user, role);
+	return !OidIsValid(quota->role) || is_member_of_role_nosuper(user, quota->role);
 }
 
 static PglLimitSpec
@@ -288,11 +296,11 @@ pgl_plan_build(const PglCallArgs *args, size_t input_bytes, const PglSnapshot **
 	plan->database = MyDatabaseId;
 	plan->tenant = find_tenant(plan->snapshot, args->tenant);
 	plan->route = find_route(plan->snapshot, plan->tenant, args->route);
-	if (args->model && pgl_catalog_find_model(plan->snapshot, args->model) == NULL)
-		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
-						errmsg("model \"%s\" does not exist", args->model),
-						errhint("Models are rows of llm_model.")));
-	plan->max_wait_ms = args->max_wait_ms >= 0 ? args->max_wait_ms : plan->tenant->max_wait_ms;
+	if (args->model)
+		check_model(plan->route, args->model);
+	plan->max_wait_ms = args->max_wait_ms >= 0
+							? Min(args->max_wait_ms, plan->tenant->max_wait_ms)
+							: plan->tenant->max_wait_ms;
 	plan->may_wait = args->max_wait_ms >= 0 ? args->max_wait_ms > 0 : plan->tenant->wait_at_limit;
 	plan->sticky_hash =
 		pgl_catalog_hash(args->sticky_key ? args->sticky_key : plan->tenant->name);

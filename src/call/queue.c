@@ -72,13 +72,18 @@ pgl_queue_leave(PglCall *call)
 	pgl_engine_count_queued(-1);
 }
 
+uint64_t
+pgl_queue_lock_id(const PglLimitKey *key)
+{
+	return key->id ^ (key->subject * UINT64_C(0x9e3779b97f4a7c15)) ^ key->scope;
+}
+
 static void
 set_lock_tag(LOCKTAG *tag, const PglLimitKey *key)
 {
-	uint64_t mixed = key->id ^ (key->subject * UINT64_C(0x9e3779b97f4a7c15)) ^ key->scope;
+	uint64_t id = pgl_queue_lock_id(key);
 
-	SET_LOCKTAG_ADVISORY(*tag, MyDatabaseId, (uint32) (mixed >> 32), (uint32) mixed,
-						 PGL_LOCK_CLASS);
+	SET_LOCKTAG_ADVISORY(*tag, MyDatabaseId, (uint32) (id >> 32), (uint32) id, PGL_LOCK_CLASS);
 }
 
 /*

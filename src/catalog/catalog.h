@@ -143,7 +143,7 @@ typedef struct PglQuota
 {
 	int64_t quota_id;
 	const char *tenant; /* selectors; NULL = any */
-	const char *role;
+	unsigned int role; /* OID; 0 = any */
 	const char *route;
 	const char *model;
 	PglQuotaPer per;

@@ -200,7 +200,6 @@ check_quota(const PglConfigRow *row)
 		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 						errmsg("budgets are not enforced by this version of pgllm"),
 						errhint("Leave budget_usd NULL and limit rpm, tpm or max_inflight.")));
-	check_role_exists(row, "role", "Leave role NULL for a limit that applies to every role.");
 	check_route_exists(row);
 }
 

@@ -100,7 +100,7 @@ fill_quota(PglLoader *loader, PglRow *row, void *item)
 
 	quota->quota_id = pgl_catalog_row_int8(row, 0);
 	quota->tenant = pgl_catalog_row_text(row);
-	quota->role = pgl_catalog_row_text(row);
+	quota->role = (Oid) pgl_catalog_row_int8(row, InvalidOid);
 	quota->route = pgl_catalog_row_text(row);
 	quota->model = pgl_catalog_row_text(row);
 	quota->per = (PglQuotaPer) pgl_catalog_row_choice(row, per_words);
@@ -135,7 +135,7 @@ pgl_catalog_load_tenants(PglLoader *loader)
 							   sizeof(PglTenant), fill_tenant);
 	snapshot->quotas = pgl_catalog_read_items(
 		loader,
-		"SELECT quota_id, tenant, role::text, route, model, per, rpm, tpm, max_inflight,"
+		"SELECT quota_id, tenant, role::oid::int8, route, model, per, rpm, tpm, max_inflight,"
 		" burst_requests, burst_tokens, window_kind, on_exceed, mode = 'shadow'"
 		" FROM %1$s.llm_quota ORDER BY quota_id",
 		sizeof(PglQuota), fill_quota);

@@ -8,6 +8,7 @@
 
 #include <limits.h>
 
+#include "miscadmin.h"
 #include "utils/guc.h"
 
 #include "guc.h"
@@ -29,9 +30,24 @@ static const struct config_enum_entry in_utility_options[] = {
 	{NULL, 0, false},
 };
 
+/* Sizes of shared memory: they can only be set, and even defined, while the server starts. */
+static void
+define_sizes(void)
+{
+	DefineCustomIntVariable("pgllm.max_leases", "Most leases in the whole server; a call in flight holds up to two.", NULL,
+							&pgl_guc_max_leases, 4096, 16, 1000000, PGC_POSTMASTER, 0, NULL, NULL,
+							NULL);
+	DefineCustomIntVariable("pgllm.max_limits",
+							"Most limits, breakers and counted names kept in shared memory, each.",
+							NULL, &pgl_guc_max_limits, 2048, 16, 1000000, PGC_POSTMASTER, 0, NULL,
+							NULL, NULL);
+}
+
 void
 pgl_guc_define(void)
 {
+	if (process_shared_preload_libraries_in_progress)
+		define_sizes();
 	DefineCustomStringVariable("pgllm.ca_file",
 							   "File with the certificate authorities trusted for model endpoints.",
 							   "Empty: the system's bundle.", &pgl_guc_ca_file, "", PGC_SIGHUP, 0,
@@ -54,13 +70,6 @@ pgl_guc_define(void)
 							"Most calls that one statement keeps in flight.", NULL,
 							&pgl_guc_max_concurrency, 32, 1, 10000, PGC_USERSET, 0, NULL, NULL,
 							NULL);
-	DefineCustomIntVariable("pgllm.max_leases", "Most calls in flight in the whole server.", NULL,
-							&pgl_guc_max_leases, 4096, 16, 1000000, PGC_POSTMASTER, 0, NULL, NULL,
-							NULL);
-	DefineCustomIntVariable("pgllm.max_limits",
-							"Most limits, breakers and counted names kept in shared memory, each.",
-							NULL, &pgl_guc_max_limits, 2048, 16, 1000000, PGC_POSTMASTER, 0, NULL,
-							NULL, NULL);
 	DefineCustomBoolVariable("pgllm.require_quota",
 							 "Refuse calls that no row of llm_quota limits.", NULL,
 							 &pgl_guc_require_quota, true, PGC_SUSET, 0, NULL, NULL, NULL);

@@ -338,6 +338,30 @@ pgl_breaker_release_mine(void)
 }
 
 int
+pgl_breaker_reset(uint32_t database, const char *name)
+{
+	int n = 0;
+	int i;
+
+	pgl_shmem_lock();
+	for (i = 0; i < table->count; i++)
+	{
+		PglBreaker *breaker = &breakers[i];
+
+		if (breaker->database != database || (name && strcmp(breaker->name, name) != 0))
+			continue;
+		close_breaker(breaker);
+		breaker->probe_pid = 0;
+		breaker->open_until = breaker->cool_until = 0;
+		breaker->strikes = 0;
+		breaker->retry_budget = PGL_RETRY_BUDGET_MAX;
+		n++;
+	}
+	pgl_shmem_unlock();
+	return n;
+}
+
+int
 pgl_breaker_view(uint32_t database, PglBreakerView **rows)
 {
 	PglBreakerView *out = palloc_extended(sizeof(PglBreakerView) * pgl_guc_max_limits,

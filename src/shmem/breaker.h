@@ -75,6 +75,8 @@ extern bool pgl_breaker_take_retry(int breaker, int cost); /* locked */
 extern void pgl_breaker_give_retry(int breaker, int amount); /* locked */
 extern void pgl_breaker_release_mine(void);                 /* locked; probes of a dying backend */
 
+/* Unlocked.  Close all breakers of that name (NULL: all of the database); how many there were. */
+extern int pgl_breaker_reset(uint32_t database, const char *name);
 /* Unlocked: rows of llm_breaker for this database, palloc'ed. */
 extern int pgl_breaker_view(uint32_t database, PglBreakerView **rows);
 

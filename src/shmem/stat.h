@@ -2,7 +2,7 @@
  * stat.h — counters per tenant and per target since the server started.
  *
  * Counted in shared memory at the moment it happens, so a ROLLBACK takes nothing back.  Latencies go
- * into a histogram whose classes grow by a fifth, so a percentile read from it is within 10 %.
+ * into a histogram whose classes grow by a fifth from 0.1 ms on, so a percentile above that is within 10 %.
  */
 #ifndef PGL_SHMEM_STAT_H
 #define PGL_SHMEM_STAT_H
@@ -32,6 +32,7 @@ typedef struct PglStatCounters
 	int64_t input_tokens;
 	int64_t output_tokens;
 	int64_t cost_nano_usd;
+	int64_t unpriced; /* answers that no price was known for */
 	int64_t latency_sum_us;
 	int64_t latency_count;
 	double latency_ewma_us;

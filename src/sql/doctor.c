@@ -77,8 +77,9 @@ check_tenants(ReturnSetInfo *rsinfo, const PglSnapshot *snapshot)
 				   psprintf("route \"%s\" has no enabled targets", tenant->route),
 				   "Add rows to llm_route, or enable them.");
 		else if (tenant->ngrantees == 0)
-			report(rsinfo, "tenant", tenant->name, false, "no role may speak for it",
-				   "SELECT llm_grant_tenant('tenant', 'role').");
+			report(rsinfo, "tenant", tenant->name, true, "only superusers may speak for it",
+				   psprintf("SELECT llm_grant_tenant(%s, 'some_role') lets a role call.",
+							quote_literal_cstr(tenant->name)));
 		else
 			report(rsinfo, "tenant", tenant->name, true,
 				   psprintf("route \"%s\" with %d targets, %d roles granted", tenant->route,
@@ -99,10 +100,9 @@ check_quotas(ReturnSetInfo *rsinfo, const PglSnapshot *snapshot)
 			   "INSERT INTO llm_quota (rpm, tpm, per) VALUES (60, 100000, 'role'), or turn "
 			   "pgllm.require_quota off.");
 	for (i = 0; i < n; i++)
-		if (quotas[i]->role && !OidIsValid(get_role_oid(quotas[i]->role, true)))
+		if (OidIsValid(quotas[i]->role) && GetUserNameFromId(quotas[i]->role, true) == NULL)
 			report(rsinfo, "quota", psprintf(INT64_FORMAT, quotas[i]->quota_id), false,
-				   psprintf("role \"%s\" does not exist", quotas[i]->role),
-				   "The quota binds nobody: update or delete its row.");
+				   "its role was dropped", "The quota binds nobody: delete its row.");
 }
 
 static const char *
@@ -129,6 +129,8 @@ probe_target(ReturnSetInfo *rsinfo, const char *target)
 	if (outcome->response)
 		report(rsinfo, "target", target, true,
 			   psprintf("answered in %.1f ms", outcome->total_us / 1000.0), NULL);
+	else if (outcome->refused)
+		report(rsinfo, "target", target, true, "not probed: its limit is used up at the moment", NULL);
 	else
 		report(rsinfo, "target", target, false,
 			   psprintf("%s: %s", outcome->message, outcome->detail ? outcome->detail : ""),

@@ -162,11 +162,24 @@ emit_finished(Batch *batch)
 	}
 }
 
+/* A mistake in one of the prompts is found before the first call leaves. */
+static void
+check_prompts(const Batch *batch)
+{
+	int i;
+
+	for (i = 0; i < batch->nprompts; i++)
+		if (!batch->nulls[i] && VARSIZE_ANY_EXHDR(DatumGetPointer(batch->prompts[i])) == 0)
+			ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+							errmsg("prompt %d must not be empty", i + 1)));
+}
+
 static void
 run_batch(Batch *batch)
 {
 	int i;
 
+	check_prompts(batch);
 	while (batch->emitted < batch->nprompts)
 	{
 		CHECK_FOR_INTERRUPTS();

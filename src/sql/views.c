@@ -10,6 +10,7 @@
 #include "utils/builtins.h"
 #include "utils/tuplestore.h"
 
+#include "../call/queue.h"
 #include "../pg/compat.h"
 #include "../shmem/activity.h"
 #include "../shmem/breaker.h"
@@ -24,6 +25,7 @@ PG_FUNCTION_INFO_V1(pgl_llm_stat_reset);
 PG_FUNCTION_INFO_V1(pgl_llm_stat_activity);
 PG_FUNCTION_INFO_V1(pgl_llm_bucket);
 PG_FUNCTION_INFO_V1(pgl_llm_breaker);
+PG_FUNCTION_INFO_V1(pgl_llm_breaker_reset);
 PG_FUNCTION_INFO_V1(pgl_llm_lease);
 
 #define MAX_COLUMNS 20
@@ -142,6 +144,7 @@ pgl_llm_stat_target(PG_FUNCTION_ARGS)
 		put_int64(&row, counters->input_tokens);
 		put_int64(&row, counters->output_tokens);
 		put(&row, pgl_result_cost(counters->cost_nano_usd));
+		put_int64(&row, counters->unpriced);
 		put_latencies(&row, counters);
 		emit(rsinfo, &row);
 	}
@@ -173,6 +176,7 @@ pgl_llm_stat_tenant(PG_FUNCTION_ARGS)
 		put_int64(&row, counters->input_tokens);
 		put_int64(&row, counters->output_tokens);
 		put(&row, pgl_result_cost(counters->cost_nano_usd));
+		put_int64(&row, counters->unpriced);
 		put_int64(&row, counters->shadow_refusals);
 		put_latencies(&row, counters);
 		emit(rsinfo, &row);
@@ -258,6 +262,8 @@ pgl_llm_bucket(PG_FUNCTION_ARGS)
 		put(&row, Int32GetDatum(limit->waiters));
 		put_ms(&row, limit->next_us);
 		put_text(&row, limit->shadow ? "shadow" : "enforce");
+		put(&row, ObjectIdGetDatum((Oid) (pgl_queue_lock_id(&limit->key) >> 32)));
+		put(&row, ObjectIdGetDatum((Oid) pgl_queue_lock_id(&limit->key)));
 		emit(rsinfo, &row);
 	}
 	PG_RETURN_NULL();
@@ -290,6 +296,14 @@ pgl_llm_breaker(PG_FUNCTION_ARGS)
 		emit(rsinfo, &row);
 	}
 	PG_RETURN_NULL();
+}
+
+Datum
+pgl_llm_breaker_reset(PG_FUNCTION_ARGS)
+{
+	pgl_shmem_require();
+	PG_RETURN_INT32(pgl_breaker_reset(
+		MyDatabaseId, PG_ARGISNULL(0) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(0))));
 }
 
 Datum

@@ -38,9 +38,9 @@ class Session:
 
     END = "--end--"
 
-    def __init__(self):
+    def __init__(self, errors=None):
         self.process = subprocess.Popen(psql_command(), stdin=subprocess.PIPE,
-                                        stdout=subprocess.PIPE, text=True)
+                                        stdout=subprocess.PIPE, stderr=errors, text=True)
         self.pid = int(self.run("SELECT pg_backend_pid()")[0][0])
 
     def send(self, sql):
@@ -123,8 +123,15 @@ def pgbench(script, clients, seconds, log=False, options=()):
     return (tps, sorted(latencies)) if log else tps
 
 
+bare_failures = 0
+
+
 def bare(url, **options):
-    """Run the bare rival; keyword → --option, True for a flag."""
+    """Run the bare rival; keyword → --option, True for a flag.
+
+    A few calls may fail: a bare libcurl loses some when many HTTP/2 streams open at once.
+    """
+    global bare_failures
     command = [WORK + "/bare", "--url", url]
     for name, value in options.items():
         if value is True:
@@ -132,9 +139,11 @@ def bare(url, **options):
         elif value is not False:
             command += ["--" + name, str(value)]
     done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode != 0:
+    result = json.loads(done.stdout) if done.stdout else {"failed": 1, "calls": 1}
+    if result["failed"] * 20 > result["calls"]:
         raise RuntimeError("bare failed: " + done.stdout + done.stderr)
-    return json.loads(done.stdout)
+    bare_failures += result["failed"]
+    return result
 
 
 # ---- statistics ----
@@ -209,8 +218,12 @@ def print_table(title, header, rows, note=""):
 verdicts = []
 
 
-def judge(what, target, figure, at_most=True, unit=""):
-    """Compare with a target; the verdict says so when the rounds do not agree."""
+def judge(what, target, figure, at_most=True, rival=None):
+    """Compare with a target.
+
+    The verdict says so when the rounds do not agree, and when the bare rival, which does less, fails
+    the target as well: then it is the machine or libcurl, not pgllm.
+    """
     if not figure.values:
         verdicts.append((what, target, "not measured", "–", "–"))
         return
@@ -219,10 +232,11 @@ def judge(what, target, figure, at_most=True, unit=""):
     verdict = "met" if ok else "MISSED"
     if any(met) and not all(met):
         verdict += ", rounds differ"
+    if not ok and rival and (rival.median > target if at_most else rival.median < target):
+        verdict += ", bare too"
     sign = "≤" if at_most else "≥"
     ratio = number(figure.median / target) + "×" if target else "–"
-    verdicts.append((what, f"{sign} {number(target)} {unit}".strip(), f"{figure} {unit}".strip(),
-                     ratio, verdict))
+    verdicts.append((what, f"{sign} {number(target)}", figure, ratio, verdict))
 
 
 # ---- noise ----

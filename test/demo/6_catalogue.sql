@@ -3,7 +3,9 @@
 -- The primary's account grants far fewer calls a minute than the job needs, so it throttles; and the
 -- fallback has a bad moment with errors and broken connections.  Each batch is one statement with
 -- many calls in flight, and is committed on its own: an interrupted job goes on where it stopped.
+-- (The simulator picks a label by the words it shares with the description; a model does better.)
 
+SET client_min_messages = warning;
 SELECT nextval('demo.run') AS run, array_to_string(labels, ', ') AS label_list, labels
 FROM (VALUES ('{library,development,documentation,utility,network,security,graphics,language,kernel,other}'::text[]))
 	AS known (labels) \gset
@@ -12,8 +14,8 @@ FROM (VALUES ('{library,development,documentation,utility,network,security,graph
 \qecho '== 6. A job on real rows: label every package, under throttling, errors and resets'
 
 \! $DEMO simulator POST /reset
-\! $DEMO simulator PATCH /config '{"quotas": [{"account": "111111111111", "model": "us.anthropic.claude-sonnet-4-5-20250929-v1:0", "rpm": 150}]}'
-\! $DEMO simulator POST /faults '{"match": {"account": "222222222222"}, "faults": [{"kind": "ServiceUnavailable", "times": 3}, {"kind": "InternalServer", "times": 2}, {"kind": "reset_before_headers", "times": 2}]}'
+\! $DEMO simulator PATCH /config '{"quotas": [{"account": "111111111111", "model": "us.anthropic.claude-sonnet-4-5-20250929-v1:0", "rpm": 40}]}'
+\! $DEMO simulator POST /faults '{"match": {"account": "222222222222"}, "faults": [{"kind": "InternalServer", "times": 2}, {"kind": "reset_before_headers", "times": 2}]}'
 
 INSERT INTO llm_target (target, shard, model, model_id, max_tokens, quota_domain) VALUES
 	('label-sonnet', 'account-1-us-east-1', 'claude-sonnet-4-5',
@@ -72,7 +74,6 @@ END
 $$;
 
 SELECT llm_stat_reset() \g /dev/null
-\set QUIET on
 SET client_min_messages = notice;
 SELECT clock_timestamp() AS started \gset
 CALL demo.label_packages(:'labels', 100);
@@ -111,10 +112,10 @@ SELECT demo.expect('rows whose answer is not in the provider''s log', count(*), 
 FROM package_label AS l
 WHERE NOT EXISTS (SELECT FROM demo.invocation AS i
 	WHERE i.request_id = (l.result).provider_request_id AND i.status = 200);
-SELECT demo.expect('the primary throttled', (count(*) > 0)::int, 1)
+SELECT demo.expect('the primary''s account throttled', count(*) > 0)
 FROM demo.invocation WHERE status = 429 AND account = '111111111111';
-SELECT demo.expect('rows served by the primary beyond what its account grants', greatest(count(*) - 150, 0), 0)
+SELECT demo.expect('the primary served what its account grants, and no more', count(*) BETWEEN 1 AND 40)
 FROM package_label WHERE target = 'label-sonnet';
-SELECT demo.expect('rows came from a fallback', (count(*) > 0)::int, 1)
+SELECT demo.expect('the fallbacks served the rest', count(*) > 0)
 FROM package_label WHERE target <> 'label-sonnet';
 \pset tuples_only off

@@ -37,3 +37,13 @@ BEGIN
 	RETURN format('ok  %s: %s', what, actual);
 END
 $$;
+
+CREATE OR REPLACE FUNCTION demo.expect(what text, holds boolean) RETURNS text
+LANGUAGE plpgsql AS $$
+BEGIN
+	IF holds IS NOT TRUE THEN
+		RAISE EXCEPTION 'must hold: %', what;
+	END IF;
+	RETURN 'ok  ' || what;
+END
+$$;

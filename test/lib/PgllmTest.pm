@@ -415,8 +415,10 @@ sub finish
 			$self->{lost} = 1;
 			last;
 		}
-		eval { $self->{run}->pump; };
-		die "statement did not end: $@" if $@ && $@ =~ /timeout/;
+		next if eval { $self->{run}->pump; 1; };
+		die "statement did not end: $@" if $@ =~ /timeout on timer/;
+		$self->{lost} = 1;    # "process ended prematurely"
+		last;
 	}
 	$self->{ended_at} = time;
 	($result{out} = $self->{out}) =~ s/\n?$mark//;

@@ -33,6 +33,7 @@ SELECT llm_invoke(NULL, 'x');
 SELECT llm_try_invoke(NULL, 'x');
 SELECT llm_invoke('nobody', 'x');
 SELECT llm_try_invoke('demo', '');
+SELECT llm_invoke_many('demo', ARRAY['a', '']);
 SELECT llm_invoke('demo', 'x', '{"maxtokens": 5}');
 SELECT llm_invoke('demo', 'x', '[]');
 SELECT llm_invoke('demo', 'x', '{"max_tokens": 0}');

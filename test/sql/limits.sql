@@ -31,7 +31,7 @@ SELECT target, eligible, reason, wait_ms > 50000 AS waits FROM llm_explain('spil
 INSERT INTO llm_quota (tenant, rpm, window_kind) VALUES ('q1', 2, 'strict'), ('q1', 100, 'strict');
 SELECT sqlstate, count(*) FROM generate_series(1, 10) i, LATERAL llm_try_invoke('q1', 'x' || i) r GROUP BY 1 ORDER BY 1;
 SELECT max, available FROM llm_bucket WHERE scope = 'quota' AND max IN (2, 100) ORDER BY max;
-SELECT regexp_replace(error, 'quota \d+', 'quota N', 'i') ~ 'allows 2 requests per minute' AS names_the_limit, attempts FROM llm_try_invoke('q1', 'x');
+SELECT regexp_replace(error, 'quota \d+', 'quota N', 'i') ~ 'requests per minute: 2' AS names_the_limit, attempts FROM llm_try_invoke('q1', 'x');
 
 -- larger than the capacity: a distinct error, at once
 INSERT INTO llm_quota (tenant, tpm) VALUES ('q2', 50);
@@ -97,6 +97,13 @@ SELECT sqlstate FROM llm_try_invoke('q1', 'x', '{"max_wait_ms": 10}');
 SELECT sum(waiters) FROM llm_bucket;
 SELECT count(*) FROM llm_lease;
 SELECT waits FROM llm_stat_tenant WHERE tenant = 'q1';
+
+-- a statement is not refused because of its own calls in flight
+DELETE FROM llm_quota;
+INSERT INTO llm_quota (tenant, max_inflight) VALUES ('q1', 3);
+UPDATE llm_target SET parameters = '{"latency_ms": 5}' WHERE target = 'rest';
+SELECT (result).sqlstate, count(*) FROM llm_invoke_many('q1', ARRAY(SELECT 'x' || i FROM generate_series(1, 20) i)) GROUP BY 1;
+SELECT dimension, max, available FROM llm_bucket WHERE scope = 'quota' AND dimension = 'in_flight';
 
 SELECT llm_revoke_tenant('q1', 'public'), llm_revoke_tenant('q2', 'public'), llm_revoke_tenant('q2', 'public');
 SET ROLE regress_llm_a;

@@ -74,6 +74,9 @@ SELECT count(*) FILTER (WHERE target = 'a') AS answered FROM generate_series(1, 
 SELECT state, opened FROM llm_breaker WHERE name = 'bad';
 SELECT attempts <= 5 AS stopped_trying FROM llm_stat_target WHERE target = 'bad';
 
+SELECT llm_breaker_reset('bad'), llm_breaker_reset('no such name');
+SELECT state, opened, failures, retry_budget FROM llm_breaker WHERE name = 'bad';
+
 -- the doctor
 SELECT kind, name, ok, regexp_replace(message, '[0-9.]+ ms', 'N ms') AS message FROM llm_check() WHERE name IN ('us', 'a', 'gone', 't');
 

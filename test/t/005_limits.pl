@@ -222,7 +222,7 @@ value(q{DELETE FROM llm_quota WHERE role = 'team'});
 
 # ---- several limits bind, shadow, next_tier -----------------------------------------------------
 
-setup_mock($node, 'both', a => {}, -quota => { rpm => 2, window_kind => 'strict' });
+setup_mock($node, 'both', a => { parameters => { output_tokens => 1500 } }, -quota => { rpm => 2, window_kind => 'strict' });
 insert_rows($node, llm_quota => [ { tenant => 'both', tpm => 2000, max_inflight => 9, window_kind => 'strict' } ]);
 is(burst('both', 2), '1|LM002', 'tokens bind before requests');
 change_quota(q{tenant = 'both' AND rpm = 2}, 'rpm = 1');
