@@ -77,10 +77,9 @@ my @cases = (
 	[ 'json', { body => {} }, 'server', qr/no message/ ],
 	[ 'json', { body => [] }, 'server', qr/./ ],
 	[ 'deep_nesting', {}, 'server', qr/not valid JSON/ ],
-	[ 'huge_body', {}, 'server', qr/larger than allowed|too large/i ],
+	[ 'huge_body', {}, 'server', qr{larger than allowed|size exceeded}i ],
 	[ 'truncated_body', {}, 'server', qr/./ ],
 	[ 'wrong_content_length', {}, 'server', qr/not valid JSON/ ],
-	[ 'lone_surrogate', {}, 'server', qr/not valid UTF-8/ ],
 	[ 'nul_escape', {}, 'bad_reply', qr/\\u0000/ ],
 	[ 'reply', { reply => { fixed => 'no', stop_reason => 'content_filtered' } }, 'refusal', qr/filter/ ],
 	[ 'reply', { reply => { fixed => 'no', stop_reason => 'guardrail_intervened' } }, 'refusal', qr/guardrail/ ],
@@ -93,7 +92,8 @@ my @cases = (
 	[ 'slow_drip', {}, 'timeout', qr/./ ],);
 
 my $node = pgllm_cluster('faults', conf => "pgllm.response_max_size = '8MB'\n");
-my $simulator = PgllmTest::Simulator->new;
+my $simulator = PgllmTest::Simulator->new;    # of the first account
+my $fallback_simulator = PgllmTest::Simulator->new;
 my $number = 0;
 
 sub breaker
@@ -105,7 +105,7 @@ sub breaker
 		  . " FROM llm_breaker WHERE scope = '$scope' AND name = '$name'), 'none')");
 }
 
-# Primary and fallback are two accounts in two Regions with two models.
+# Primary and fallback are two accounts in two Regions, at two endpoints, with two models.
 sub targets
 {
 	my ($fallback, %primary) = @_;
@@ -114,14 +114,14 @@ sub targets
 		max_tokens => 100, model_columns => { context_window => 5000 }, %primary);
 	my %second = (
 		account => $ACCOUNT_2, region => 'eu-west-1', model_id => $NOVA_PRO, max_tokens => 100,
-		model_columns => { context_window => 100000 });
+		port => $fallback_simulator->port, model_columns => { context_window => 100000 });
 
 	return (first => \%first, $fallback ? (second => \%second) : ());
 }
 
 sub check_single
 {
-	my ($name, $tenant, $policy, $requests, $words, $prompt_requests) = @_;
+	my ($name, $tenant, $policy, $requests, $words) = @_;
 	my $result = try_call($node, $tenant, 'hello', { timeout_ms => 950 });
 
 	is(try_columns($result, 'sqlstate', 'attempts', 'response'),
@@ -145,7 +145,7 @@ sub check_fallback
 		? "sqlstate=NULL target=${tenant}_second attempts=2 fallback_depth=1 response=hello"
 		: "sqlstate=$policy->{sqlstate} target=${tenant}_first attempts=1 fallback_depth=0 response=NULL",
 		"$name: with a fallback");
-	is($simulator->requests(account => $ACCOUNT_1) . '+' . $simulator->requests(account => $ACCOUNT_2),
+	is($simulator->requests . '+' . $fallback_simulator->requests,
 		($requests // 1) . '+' . ($policy->{falls_back} ? 1 : 0), "$name: ... requests");
 	like(breaker('domain', "${tenant}_second"), qr/^(0 closed|none)$/, "$name: ... the fallback is healthy");
 	return;
@@ -166,7 +166,7 @@ foreach my $case (@cases)
 
 		setup_bedrock($node, $simulator, $tenant, targets($fallback));
 		$simulator->clear_faults;
-		$simulator->reset;
+		$_->reset foreach $simulator, $fallback_simulator;
 		$simulator->fault({ account => $ACCOUNT_1, region => 'us-east-1', model => $NOVA_LITE }, $fault);
 		$fallback
 		  ? check_fallback($name, $tenant, $policy)
@@ -176,6 +176,12 @@ foreach my $case (@cases)
 }
 $simulator->clear_faults;
 nothing_held($node, 'nothing is held');
+
+# A lone surrogate, which no UTF-8 can hold, does not spoil the rest of the answer.
+setup_bedrock($node, $simulator, 'surrogate', targets(0));
+$simulator->fault({}, { kind => 'lone_surrogate' });
+is($node->safe_psql('postgres', q{SELECT llm_invoke('surrogate', 'x') = U&'before\FFFDafter'}),
+	't', 'a lone surrogate becomes U+FFFD');
 
 # ---- faults that never reach the simulator -------------------------------------------------------
 
@@ -191,19 +197,23 @@ sub closed_port
 # As check_*, of a primary that cannot be connected to.
 sub check_unreachable
 {
-	my ($name, $tenant, $words, %primary) = @_;
+	my ($name, $tenant, $cause, $words, %primary) = @_;
 
-	$simulator->reset;
+	$_->reset foreach $simulator, $fallback_simulator;
 	setup_bedrock($node, $simulator, "${tenant}s", targets(0, %primary));
-	check_single($name, "${tenant}s", $policy{connection}, 0, $words);
+	check_single($name, "${tenant}s", $policy{$cause}, 0, $words);
 	setup_bedrock($node, $simulator, "${tenant}f", targets(1, %primary));
-	check_fallback($name, "${tenant}f", $policy{connection}, 0);
+	check_fallback($name, "${tenant}f", $policy{$cause}, 0);
 	return;
 }
 
-check_unreachable('refused connection', 'closed', qr/./, port => closed_port());
-check_unreachable('unknown host', 'nohost', qr/resolve/i, endpoint => 'http://localhost:1')
-  if 0;    # loopback shards only take loopback hosts
+check_unreachable('refused connection', 'closed', 'connection', qr/refused|connect/i, port => closed_port());
+
+# connections are accepted, by the kernel, and nobody ever reads or writes
+my $silent = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => 0, Listen => 50);
+check_unreachable('a silent server', 'silent', 'timeout', qr/waiting for the reply/, port => $silent->sockport);
+check_unreachable('a silent TLS server', 'silenttls', 'timeout', qr/before a connection was made/,
+	endpoint => 'https://127.0.0.1:' . $silent->sockport);
 
 # ---- TLS -------------------------------------------------------------------------------------------
 
@@ -229,9 +239,8 @@ SKIP:
 
 	setup_bedrock($node, $tls{good}, 'tls', first => { endpoint => $endpoint{good} });
 	is(try_call($node, 'tls', 'hello')->{response}, 'hello', 'TLS with a certificate that is trusted');
-	check_unreachable('a certificate nobody trusts', 'stranger', qr/certificate|TLS|SSL/i, endpoint => $endpoint{stranger});
-	check_unreachable('a certificate of another name', 'misnamed', qr/certificate|TLS|SSL/i, endpoint => $endpoint{misnamed});
-	check_unreachable('plain text behind https', 'plain', qr/TLS|SSL/i, endpoint => 'https://127.0.0.1:' . $simulator->port);
+	check_unreachable('a certificate nobody trusts', 'stranger', 'connection', qr/certificate|TLS|SSL/i, endpoint => $endpoint{stranger});
+	check_unreachable('a certificate of another name', 'misnamed', 'connection', qr/certificate|TLS|SSL/i, endpoint => $endpoint{misnamed});
 	is($tls{stranger}->requests + $tls{misnamed}->requests, 0, 'no request went to a server that could not prove itself');
 	$_->stop foreach values %tls;
 }
@@ -277,8 +286,27 @@ $simulator->close_idle;
 is($session->value(q{SELECT (r).response || ' ' || (r).attempts FROM (SELECT llm_try_invoke('kept', 'again') AS r OFFSET 0) AS s}),
 	'again 1', 'a kept connection that was closed meanwhile costs no attempt');
 nothing_held($node, 'nothing is held');
-
 $session->quit;
-$simulator->stop;
+
+# What a server sends beyond Content-Length must not be taken for the reply to the next request,
+# which may be another tenant's.  Header and body come in two packets or in one, hence the repetition.
+TODO:
+{
+	local $TODO = 'libcurl before 8.0 keeps a connection on which unread bytes wait';
+	my @attempts;
+
+	foreach my $i (1 .. 10)
+	{
+		setup_bedrock($node, $simulator, "excess$i", targets(0), -policy => { max_attempts => 1 });
+		$session = new_session($node);
+		$simulator->fault({}, { kind => 'wrong_content_length' });
+		$session->value("SELECT llm_try_invoke('excess$i', 'fault')");
+		push @attempts, $session->value("SELECT coalesce((llm_try_invoke('excess$i', 'after')).response, 'failed')");
+		$session->quit;
+	}
+	is("@attempts", join(' ', ('after') x 10), 'a body longer than announced does not spill into the next reply');
+}
+
+$_->stop foreach $simulator, $fallback_simulator;
 $node->stop;
 done_testing();
