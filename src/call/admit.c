@@ -14,12 +14,15 @@
 #include "../shmem/stat.h"
 #include "admit.h"
 
+#define LOOK_AGAIN_US INT64_C(50000)
+
 /* Everything the helpers below share; lives for one decision. */
 typedef struct Decider
 {
 	PglPlan *plan;
 	PglAdmitState *state;
 	bool dry;
+	bool has_siblings;
 	int64_t now_us;
 	PglObstacle *obstacles;
 	PglAdmission *out;
@@ -129,7 +132,7 @@ check_spec(const Decider *decider, const PglLimitSpec *spec, int64_t tokens,
 }
 
 /*
- * Check a list of specs.  Enforced ones that bind go to obstacles[] (at most max); limits that pass are
+ * Check a list of specs.  Enforced ones that bind go to obstacles[]; limits that pass are
  * collected for the lease.  A shadow limit that would refuse is noted and left out.
  */
 static int
@@ -176,16 +179,21 @@ longest_obstacle(const PglObstacle *obstacles, int n)
 }
 
 /*
- * May a call wait for this limit?  Where configuration says so; and for a place in flight whenever other
- * calls of the same statement are out, for a statement must not be refused because of itself.
+ * Is it only a place in flight that is missing, with calls of the same statement out that will give theirs
+ * back?  A statement must not be refused because of itself, so that is waited for in any case.
  */
+static bool
+waits_for_sibling(const Decider *decider, const PglObstacle *obstacle)
+{
+	return decider->has_siblings && obstacle->limit->max_inflight > 0 &&
+		   (obstacle->verdict.binding & ~(1 << PGL_DIM_IN_FLIGHT)) == 0;
+}
+
 static bool
 may_wait_for(const Decider *decider, const PglObstacle *obstacle)
 {
-	bool only_in_flight = obstacle->verdict.binding == 1 << PGL_DIM_IN_FLIGHT;
-
 	return !obstacle->verdict.never &&
-		   (obstacle->limit->may_wait || (only_in_flight && decider->state->has_siblings));
+		   (obstacle->limit->may_wait || waits_for_sibling(decider, obstacle));
 }
 
 /* Limits of tenant and role.  False: the call is refused, or must wait. */
@@ -207,9 +215,12 @@ pass_call_limits(Decider *decider)
 	out->decision = PGL_DECISION_REFUSED;
 	out->wait_limit = longest->limit;
 	out->wait_us = longest->wait_us;
-	out->can_wait = true;
+	out->can_wait = out->wait_for_sibling = true;
 	for (i = 0; i < out->nbinding; i++)
+	{
 		out->can_wait &= may_wait_for(decider, &out->binding[i]);
+		out->wait_for_sibling &= waits_for_sibling(decider, &out->binding[i]);
+	}
 	return false;
 }
 
@@ -331,7 +342,7 @@ try_candidate(Decider *decider, int c, bool retry_pass)
 		return false;
 	if (decider->now_us < candidate->not_before_us)
 	{
-		obstacle->block = PGL_BLOCK_COOLING;
+		obstacle->block = PGL_BLOCK_BACKOFF;
 		obstacle->wait_us = candidate->not_before_us - decider->now_us;
 		return false;
 	}
@@ -369,7 +380,8 @@ book_turn(const Decider *decider, int winner)
 			PglBalanceKey key = balance_key(plan, candidate);
 
 			if (candidate->tier != plan->candidates[winner].tier ||
-				(c != winner && decider->obstacles[c].block != PGL_BLOCK_NONE))
+				(c != winner && (candidate->dropped || candidate->tries > 0 ||
+								 decider->obstacles[c].block != PGL_BLOCK_NONE)))
 				continue;
 			if (adding)
 				pgl_balance_add(&key, candidate->weight - (c == winner ? total : 0), total);
@@ -410,7 +422,9 @@ try_candidates(Decider *decider, bool retry_pass)
 				book_turn(decider, c);
 			return true;
 		}
-		if (c == state->first_choice && state->first_block == PGL_BLOCK_NONE)
+		/* A back-off after a failure is no throttling, though it shows as cooling. */
+		if (c == state->first_choice && state->first_block == PGL_BLOCK_NONE &&
+			decider->now_us >= candidate->not_before_us)
 			state->first_block = decider->obstacles[c].block;
 	}
 	return false;
@@ -427,12 +441,14 @@ least_broken(const Decider *decider)
 	int c;
 
 	for (c = 0; c < decider->plan->ncandidates; c++)
+		if (decider->obstacles[c].block == PGL_BLOCK_RAMPING)
+			return c;
+	for (c = 0; c < decider->plan->ncandidates; c++)
 	{
 		const PglObstacle *obstacle = &decider->obstacles[c];
 
-		if (obstacle->block == PGL_BLOCK_RAMPING)
-			return c;
-		if (obstacle->block == PGL_BLOCK_LIMIT || obstacle->block == PGL_BLOCK_COOLING)
+		if (obstacle->block == PGL_BLOCK_BACKOFF || obstacle->block == PGL_BLOCK_COOLING ||
+			(obstacle->block == PGL_BLOCK_LIMIT && may_wait_for(decider, obstacle)))
 			return -1;
 		if (obstacle->block == PGL_BLOCK_OPEN && obstacle->wait_us > 0 &&
 			(best < 0 || obstacle->wait_us < decider->obstacles[best].wait_us))
@@ -454,6 +470,8 @@ try_least_broken(Decider *decider)
 	if (c < 0)
 		return false;
 	candidate = &decider->plan->candidates[c];
+	if (decider->now_us < candidate->not_before_us)
+		return false;
 	find_breakers(decider, candidate->target, breakers);
 	if (check_specs(decider, candidate->limits, candidate->nlimits, candidate->reserve_tokens,
 					limits, &nlimits, binding) > 0)
@@ -464,43 +482,85 @@ try_least_broken(Decider *decider)
 	return true;
 }
 
-/* Nobody can go: what would be the earliest that is worth waiting for? */
+/* Is waiting for a better than waiting for b?  What is known to come beats what may come any time. */
+static bool
+comes_sooner(const PglObstacle *a, const PglObstacle *b)
+{
+	if (b == NULL || (a->wait_us > 0) != (b->wait_us > 0))
+		return b == NULL || a->wait_us > 0;
+	return a->wait_us < b->wait_us;
+}
+
+static bool
+can_wait_out(const Decider *decider, const PglObstacle *obstacle)
+{
+	return obstacle->block == PGL_BLOCK_LIMIT
+			   ? may_wait_for(decider, obstacle)
+			   : obstacle->block == PGL_BLOCK_BACKOFF || obstacle->block == PGL_BLOCK_COOLING;
+}
+
+/* Nobody can go: is there something worth waiting for, and what comes first? */
 static void
 find_earliest(Decider *decider)
 {
 	PglAdmission *out = decider->out;
-	int64_t earliest = INT64_MAX;
+	const PglObstacle *best = NULL;
+	int unknown = 0;
 	int c;
 
 	out->decision = PGL_DECISION_EXHAUSTED;
 	for (c = 0; c < decider->plan->ncandidates; c++)
 	{
 		const PglObstacle *obstacle = &decider->obstacles[c];
-		bool waitable;
 
-		if (obstacle->block != PGL_BLOCK_LIMIT && obstacle->block != PGL_BLOCK_COOLING &&
-			obstacle->block != PGL_BLOCK_RAMPING && obstacle->block != PGL_BLOCK_OPEN)
+		if (obstacle->block < PGL_BLOCK_LIMIT || obstacle->block > PGL_BLOCK_OPEN)
 			continue;
 		out->decision = PGL_DECISION_BLOCKED;
-		waitable = obstacle->block == PGL_BLOCK_LIMIT
-					   ? may_wait_for(decider, obstacle)
-					   : obstacle->block == PGL_BLOCK_COOLING;
-		/* What can be waited for beats what cannot; then the earliest. */
-		if (waitable < out->can_wait || (waitable == out->can_wait && obstacle->wait_us >= earliest))
+		if (!can_wait_out(decider, obstacle))
 			continue;
-		earliest = obstacle->wait_us;
-		out->can_wait = waitable;
-		out->wait_us = obstacle->wait_us;
-		out->wait_limit = obstacle->block == PGL_BLOCK_LIMIT ? obstacle->limit : NULL;
+		unknown += obstacle->wait_us == 0;
+		if (comes_sooner(obstacle, best))
+			best = obstacle;
 	}
+	if (best == NULL)
+		return;
+	out->can_wait = true;
+	out->wait_us = best->wait_us;
+	if (best->block == PGL_BLOCK_LIMIT)
+	{
+		out->wait_limit = best->limit;
+		out->wait_for_sibling = waits_for_sibling(decider, best);
+	}
+	/* One ticket, several places that may become free: look again now and then. */
+	if (unknown > (best->wait_us == 0))
+		out->wait_us = best->wait_us == 0 ? LOOK_AGAIN_US : Min(best->wait_us, LOOK_AGAIN_US);
+}
+
+/* Room for the limits of the plan that are not live yet; counted only when room is scarce. */
+static bool
+make_room(const PglPlan *plan, int64_t now_us)
+{
+	int missing = 0;
+	int c;
+	int i;
+
+	if (pgl_limit_has_room(plan->max_new_limits))
+		return true;
+	for (i = 0; i < plan->nlimits; i++)
+		missing += pgl_limit_peek(&plan->limits[i].key) < 0;
+	for (c = 0; c < plan->ncandidates; c++)
+		for (i = 0; i < plan->candidates[c].nlimits; i++)
+			missing += pgl_limit_peek(&plan->candidates[c].limits[i].key) < 0;
+	return pgl_limit_has_room(missing) || pgl_limit_make_room(missing, now_us);
 }
 
 void
-pgl_admit(PglPlan *plan, PglAdmitState *state, int64_t now_us, PglObstacle *obstacles,
-		  PglAdmission *out)
+pgl_admit(PglPlan *plan, PglAdmitState *state, bool has_siblings, int64_t now_us,
+		  PglObstacle *obstacles, PglAdmission *out)
 {
 	Decider decider = {.plan = plan,
 					   .state = state,
+					   .has_siblings = has_siblings,
 					   .now_us = now_us,
 					   .obstacles = obstacles,
 					   .out = out};
@@ -508,7 +568,7 @@ pgl_admit(PglPlan *plan, PglAdmitState *state, int64_t now_us, PglObstacle *obst
 	memset(out, 0, sizeof(*out));
 	memset(obstacles, 0, sizeof(PglObstacle) * plan->ncandidates);
 	out->obstacles = obstacles;
-	if (!pgl_lease_available(2) || !pgl_limit_make_room(plan->max_new_limits, now_us))
+	if (!pgl_lease_available(2) || !make_room(plan, now_us))
 		out->decision = PGL_DECISION_NO_MEMORY;
 	else if (pass_call_limits(&decider))
 	{
@@ -554,6 +614,7 @@ pgl_block_name(PglBlock block)
 										"not allowed",
 										"tried",
 										"limit",
+										"backing off",
 										"cooling down",
 										"breaker ramping up",
 										"breaker open",

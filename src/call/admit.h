@@ -19,6 +19,7 @@ typedef enum PglBlock
 	PGL_BLOCK_DROPPED,      /* never for this call: see dropped */
 	PGL_BLOCK_TRIED,        /* it had its tries */
 	PGL_BLOCK_LIMIT,        /* a limit of its own */
+	PGL_BLOCK_BACKOFF,      /* it failed a moment ago, in this call */
 	PGL_BLOCK_COOLING,      /* its domain or credential was throttled or rejected a moment ago */
 	PGL_BLOCK_RAMPING,      /* its breaker has just closed: it gets a part of the calls */
 	PGL_BLOCK_OPEN,         /* its breaker is open */
@@ -58,7 +59,8 @@ typedef struct PglAdmission
 	PglObstacle *obstacles;
 	/* What to wait for: the limit to queue on (NULL: only time), and until when (0: not known). */
 	const PglLimitSpec *wait_limit;
-	bool can_wait; /* waiting is allowed and can help */
+	bool can_wait;         /* waiting is allowed and can help */
+	bool wait_for_sibling; /* ... for a place that a call of the same statement will give back */
 	int64_t wait_us;
 	bool shadow_refusal; /* a shadow limit would have refused */
 } PglAdmission;
@@ -72,12 +74,14 @@ typedef struct PglAdmitState
 	int first_choice;             /* candidate the strategy picked at first; -1 */
 	PglBlock first_block;         /* why the call left it */
 	bool first_failed;            /* it left it because an attempt failed (outage) */
-	bool has_siblings;            /* other calls of the same statement will free places in flight */
 } PglAdmitState;
 
-/* Locked.  Decide, and take what is needed; `obstacles` has room for all candidates of the plan. */
-extern void pgl_admit(PglPlan *plan, PglAdmitState *state, int64_t now_us, PglObstacle *obstacles,
-					  PglAdmission *out);
+/*
+ * Locked.  Decide, and take what is needed; `obstacles` has room for all candidates of the plan.
+ * has_siblings: other calls of this backend are in flight, or in a queue because some are.
+ */
+extern void pgl_admit(PglPlan *plan, PglAdmitState *state, bool has_siblings, int64_t now_us,
+					  PglObstacle *obstacles, PglAdmission *out);
 /* Locked.  Look at every candidate, in any case and without any effect; plan->order ranks them. */
 extern void pgl_admit_examine(PglPlan *plan, int64_t now_us, PglObstacle *obstacles,
 							  PglAdmission *out);

@@ -3,7 +3,7 @@
  *
  * Settling follows what the provider will bill.  A reply with usage is settled to it, refusals included.
  * An error reply used its request but no tokens.  A connection that never stood used nothing.  Where we
- * cannot know — a timeout, a cut reply, a cancel after sending — the reservation stays debited.
+ * cannot know — a timeout, a connection cut before or in the reply, a cancel — the reservation stays.
  */
 #include "postgres.h"
 
@@ -107,7 +107,7 @@ send_request(PglCall *call)
 	call->phase = PGL_CALL_SENDING;
 }
 
-/* Sign for this very moment and send; used again when a kept connection turned out to be dead. */
+/* Sign for this very moment, and send. */
 static void
 sign_and_send(PglCall *call)
 {
@@ -161,31 +161,14 @@ pgl_attempt_start(PglCall *call)
 	call->nattempts++;
 	call->attempt_us = pgl_clock_us();
 	call->attempt_deadline_us = attempt_deadline(call);
+	call->arrived = call->local_failure = false;
 	call->request.max_tokens = candidate->max_tokens;
-	call->stale_retried = false;
 	if (provider->in_process)
 		answer_in_process(call);
 	else if (!provider->build(&target, &call->request, &call->outgoing, &why))
 		fail_unsent(call, PGL_CAUSE_BAD_REQUEST, why);
 	else
 		sign_and_send(call);
-}
-
-/*
- * A kept connection that the server had closed meanwhile: nothing was processed, so the attempt is
- * repeated once on a fresh one.  True: it is on its way.
- */
-static bool
-resend_after_stale_connection(PglCall *call, const PglHttpReply *http)
-{
-	if (http->error != PGL_NET_RESET || !http->reused || call->stale_retried ||
-		pgl_clock_us() >= call->attempt_deadline_us)
-		return false;
-	call->stale_retried = true;
-	pgl_net_release(call->transfer);
-	call->transfer = NULL;
-	sign_and_send(call);
-	return true;
 }
 
 static void
@@ -195,24 +178,44 @@ read_timings(PglCall *call, const PglHttpReply *http)
 	call->outcome.first_byte_us = http->first_byte_us;
 }
 
-/* The reply is read into call->reply.  False: the attempt goes on. */
+/* Could the provider have seen the request? */
 static bool
+may_have_arrived(PglNetError error)
+{
+	switch (error)
+	{
+		case PGL_NET_DNS:
+		case PGL_NET_CONNECT:
+		case PGL_NET_TLS:
+		case PGL_NET_POLICY:
+		case PGL_NET_RESOURCES:
+			return false;
+		default:
+			return true;
+	}
+}
+
+/* Read the reply into call->reply. */
+static void
 take_reply(PglCall *call)
 {
 	if (call->phase == PGL_CALL_SENDING)
 	{
 		const PglHttpReply *http = pgl_net_reply(call->transfer);
 
-		if (resend_after_stale_connection(call, http))
-			return false;
+		call->arrived = may_have_arrived(http->error);
+		call->local_failure = http->error == PGL_NET_RESOURCES;
 		read_timings(call, http);
 		current_target(call)->shard->provider->read(http, &call->reply);
 		pgl_net_release(call->transfer);
 		call->transfer = NULL;
 	}
-	else if (call->phase == PGL_CALL_ANSWERING && call->answer_us > call->attempt_deadline_us)
-		pgl_reply_fail(&call->reply, PGL_CAUSE_TIMEOUT, "no reply in time");
-	return true;
+	else if (call->phase == PGL_CALL_ANSWERING)
+	{
+		if (call->answer_us > call->attempt_deadline_us)
+			pgl_reply_fail(&call->reply, PGL_CAUSE_TIMEOUT, "no reply in time");
+		call->arrived = call->reply.cause != PGL_CAUSE_CONNECTION;
+	}
 }
 
 /*
@@ -225,64 +228,27 @@ billed_tokens(const PglCall *call, PglCause cause)
 	const PglCandidate *candidate = &call->plan->candidates[call->candidate];
 	const PglUsage *usage = &call->reply.usage;
 
-	if (!call->sent || cause == PGL_CAUSE_CONNECTION)
+	if (!call->arrived)
 		return 0;
 	if (usage->input_tokens >= 0 && usage->output_tokens >= 0)
 		return usage->input_tokens + Max(usage->cache_write_tokens, 0) +
 			   usage->output_tokens * candidate->target->model->output_burndown;
-	if (cause == PGL_CAUSE_NONE || cause == PGL_CAUSE_TIMEOUT || call->reply.status == 200)
-		return candidate->reserve_tokens;
-	return 0;
+	return cause == PGL_CAUSE_NONE || call->reply.status == 0 || call->reply.status == 200
+			   ? candidate->reserve_tokens
+			   : 0;
 }
 
 /* Locked.  The attempt is settled; after a success so is the call. */
 static void
 settle_attempt(PglCall *call, PglCause cause, int64_t now_us)
 {
-	bool counted = call->sent && cause != PGL_CAUSE_CONNECTION;
 	int64_t billed = billed_tokens(call, cause);
 
 	call->billed_tokens += billed;
-	pgl_lease_settle(&call->admit.attempt_lease, counted, billed, now_us);
+	call->any_arrived |= call->arrived;
+	pgl_lease_settle(&call->admit.attempt_lease, call->arrived, billed, now_us);
 	if (cause == PGL_CAUSE_NONE)
 		pgl_lease_settle(&call->admit.call_lease, 1, call->billed_tokens, now_us);
-}
-
-/* Locked.  Tell the breakers of the domain and of the credential. */
-static void
-record_health(PglCall *call, PglCause cause, int64_t now_us)
-{
-	const PglCauseRule *rule = pgl_cause_rule(cause);
-	const PglTarget *target = current_target(call);
-	uint32_t database = call->plan->database;
-	uint32_t random = (uint32_t) pgl_random_u64();
-	int domain = pgl_breaker_peek(database, PGL_BREAKER_DOMAIN, target->domain_id);
-	int credential = target->shard->credential
-						 ? pgl_breaker_peek(database, PGL_BREAKER_CREDENTIAL,
-											target->shard->credential_id)
-						 : -1;
-
-	if (cause == PGL_CAUSE_NONE)
-	{
-		pgl_breaker_success(domain, call->admission.domain_probe, now_us);
-		pgl_breaker_success(credential, call->admission.credential_probe, now_us);
-		if (call->nattempts == 1)
-			pgl_breaker_give_retry(domain, PGL_RETRY_REFUND);
-		return;
-	}
-	if (rule->breaker_failure)
-		pgl_breaker_failure(domain, call->admission.domain_probe, now_us);
-	else
-		pgl_breaker_neutral(domain, call->admission.domain_probe);
-	if (rule->cool_domain)
-		pgl_breaker_cool(domain, call->reply.retry_hint_us, random, now_us);
-	if (rule->cool_credential)
-	{
-		pgl_breaker_failure(credential, call->admission.credential_probe, now_us);
-		pgl_breaker_cool(credential, -1, random, now_us);
-	}
-	else
-		pgl_breaker_neutral(credential, call->admission.credential_probe);
 }
 
 static void
@@ -298,6 +264,16 @@ note_attempt(PglCall *call, PglCause cause)
 	attempt->status = call->reply.status;
 	strlcpy(attempt->error_name, call->reply.error_name, sizeof(attempt->error_name));
 	strlcpy(attempt->message, call->reply.message, sizeof(attempt->message));
+}
+
+/* A window of unknown size may be larger, unless it is the same model's. */
+static bool
+has_larger_context(const PglTarget *other, const PglTarget *failed)
+{
+	if (other->model == failed->model)
+		return false;
+	return other->model->context_window == 0 || failed->model->context_window == 0 ||
+		   other->model->context_window > failed->model->context_window;
 }
 
 /* What the failure means for the candidates of this call. */
@@ -324,8 +300,7 @@ mark_candidates(PglCall *call, PglCause cause)
 
 		if (rule->other_endpoint && other->target == failed->target)
 			other->excluded = true;
-		if (rule->larger_context &&
-			other->target->model->context_window <= failed->target->model->context_window)
+		if (rule->larger_context && !has_larger_context(other->target, failed->target))
 			other->excluded = true;
 	}
 }
@@ -350,7 +325,8 @@ fail_attempt(PglCall *call, PglCause cause, bool fresh_credential)
 	mark_candidates(call, cause);
 	if (fresh_credential)
 	{
-		call->plan->candidates[call->candidate].tries_allowed++;
+		/* as if it had not been tried: before any fallback */
+		call->plan->candidates[call->candidate].tries--;
 		call->plan->candidates[call->candidate].not_before_us = 0;
 	}
 	if (!rule->try_next && !fresh_credential)
@@ -370,23 +346,42 @@ pgl_attempt_finish(PglCall *call)
 	PglCause cause;
 	int64_t now_us;
 
-	if (!take_reply(call))
-		return;
+	take_reply(call);
 	cause = call->reply.cause;
 	now_us = pgl_clock_us();
 	fresh_credential = retry_with_fresh_credential(call, cause);
 	note_attempt(call, cause);
 	pgl_shmem_lock();
 	settle_attempt(call, cause, now_us);
-	if ((call->sent || cause == PGL_CAUSE_AUTH) && !fresh_credential)
-		record_health(call, cause, now_us);
+	if (fresh_credential)
+		pgl_health_forget(call);
+	else
+		pgl_health_record(call, cause);
 	pgl_meter_attempt(call, cause);
+	call->attempt_open = false;
 	pgl_shmem_unlock();
 	call->sent = false;
 	if (cause == PGL_CAUSE_NONE)
 		pgl_outcome_succeed(call);
 	else
 		fail_attempt(call, cause, fresh_credential);
+}
+
+/* Locked.  What is in flight is given up: if it left, nobody knows what it will be billed. */
+static void
+abandon_attempt(PglCall *call, int64_t now_us)
+{
+	const PglCandidate *candidate = &call->plan->candidates[call->candidate];
+
+	pgl_health_forget(call);
+	if (call->sent)
+	{
+		pgl_lease_abandon(&call->admit.attempt_lease, now_us);
+		call->billed_tokens += candidate->reserve_tokens;
+		call->any_arrived = true;
+	}
+	else
+		pgl_lease_settle(&call->admit.attempt_lease, 0, 0, now_us);
 }
 
 /* The call ends here and now, whatever it is doing: nothing may throw. */
@@ -398,26 +393,11 @@ pgl_attempt_cancel(PglCall *call)
 	if (call->transfer)
 		pgl_net_release(call->transfer);
 	call->transfer = NULL;
-	if (call->admit.call_lease.index < 0 && call->admit.attempt_lease.index < 0)
+	if (!call->attempt_open && call->admit.call_lease.index < 0)
 		return;
 	pgl_shmem_lock();
-	if (call->sent)
-	{
-		const PglTarget *target = current_target(call);
-
-		pgl_breaker_neutral(
-			pgl_breaker_peek(call->plan->database, PGL_BREAKER_DOMAIN, target->domain_id),
-			call->admission.domain_probe);
-		if (target->shard->credential)
-			pgl_breaker_neutral(pgl_breaker_peek(call->plan->database, PGL_BREAKER_CREDENTIAL,
-												 target->shard->credential_id),
-								call->admission.credential_probe);
-		pgl_lease_abandon(&call->admit.attempt_lease, now_us);
-		call->billed_tokens += call->plan->candidates[call->candidate].reserve_tokens;
-	}
-	else
-		pgl_lease_settle(&call->admit.attempt_lease, 0, 0, now_us);
-	pgl_lease_settle(&call->admit.call_lease, call->sent || call->nattempts > 1,
-					 call->billed_tokens, now_us);
+	if (call->attempt_open)
+		abandon_attempt(call, now_us);
+	pgl_lease_settle(&call->admit.call_lease, call->any_arrived, call->billed_tokens, now_us);
 	pgl_shmem_unlock();
 }

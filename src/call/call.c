@@ -188,7 +188,7 @@ pgl_call_wait(PglCall *call)
 {
 	while (call->phase != PGL_CALL_DONE)
 	{
-		if (call->phase == PGL_CALL_QUEUED && pgl_engine_unfinished() == 1)
+		if (call->phase == PGL_CALL_QUEUED && call->queued_by_lock)
 			pgl_queue_block(call);
 		else
 			pgl_call_drive();

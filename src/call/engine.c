@@ -13,6 +13,7 @@
 
 #include "../core/clock.h"
 #include "../pg/compat.h"
+#include "../shmem/activity.h"
 #include "state.h"
 #include "wait.h"
 
@@ -24,7 +25,6 @@ static dlist_head calls = DLIST_STATIC_INIT(calls);
 static dlist_head ready = DLIST_STATIC_INIT(ready);
 static pairingheap timers = {compare_timers, NULL, NULL};
 static int unfinished = 0;
-static int queued = 0; /* calls with a ticket */
 
 static PglCall *
 call_of_timer(pairingheap_node *node)
@@ -105,74 +105,99 @@ pgl_engine_make_ready(PglCall *call)
 	dlist_push_tail(&ready, &call->ready_node);
 }
 
-/* The statement may be cancelled before the call's own deadline: do not begin a wait that cannot end. */
+/* Until when a call that was not admitted may wait; in the past if it may not. */
 static int64_t
-last_useful_moment(const PglCall *call)
-{
-	return Min(call->deadline_us, pgl_wait_statement_deadline_us());
-}
-
-/* Every candidate is blocked, or a limit says no: wait if that is allowed and can help, else give up. */
-static void
-wait_or_give_up(PglCall *call, int64_t now_us)
+end_of_patience(const PglCall *call, int64_t statement_deadline_us)
 {
 	const PglAdmission *admission = &call->admission;
-	int64_t until = now_us + admission->wait_us;
-	int64_t last = admission->wait_limit ? Min(call->wait_deadline_us, last_useful_moment(call))
-										 : last_useful_moment(call);
+	int64_t last_us = Min(call->deadline_us, statement_deadline_us);
 
-	if (admission->can_wait && now_us < last && until <= last)
-	{
-		if (call->queued_since_us == 0)
-			call->queued_since_us = now_us;
-		if (admission->wait_limit)
-			pgl_queue_join(call);
-		else
-		{
-			call->phase = PGL_CALL_BACKOFF;
-			pgl_engine_set_timer(call, until);
-		}
-		pgl_meter_phase(call);
-	}
-	else if (admission->decision == PGL_DECISION_REFUSED)
-		pgl_outcome_refused(call);
-	else
-		pgl_outcome_failed(call);
+	if (!admission->can_wait)
+		return 0;
+	/* A cool-down ends soon, and so do calls of our own; a limit is waited for as long as agreed. */
+	if (admission->wait_limit && !admission->wait_for_sibling)
+		last_us = Min(last_us, call->wait_deadline_us);
+	return last_us;
 }
 
-/* Ask for a decision and act on it. */
+/* Locked.  Ask for a decision; what must be done at once with it is. */
+static void
+decide_locked(PglCall *call, int64_t now_us, int64_t statement_deadline_us)
+{
+	PglAdmission *admission = &call->admission;
+	int queued_siblings = pgl_queue_length() - (call->admit.ticket != PGL_NO_TICKET);
+	bool has_siblings = pgl_activity_mine()->in_flight > 0 || queued_siblings > 0;
+	int64_t last_us;
+
+	pgl_admit(call->plan, &call->admit, has_siblings, now_us, call->obstacles, admission);
+	if (admission->decision == PGL_DECISION_GO)
+	{
+		if (call->admit.ticket != PGL_NO_TICKET)
+		{
+			pgl_ticket_drop(call->admit.ticket);
+			pgl_queue_forget(call);
+		}
+		pgl_meter_admitted(call);
+		return;
+	}
+	last_us = end_of_patience(call, statement_deadline_us);
+	call->wait_until_us = admission->wait_us > 0 ? now_us + admission->wait_us : last_us;
+	call->must_wait = now_us < last_us && call->wait_until_us <= last_us;
+	if (call->must_wait && admission->wait_limit && !pgl_queue_join(call, last_us))
+		admission->decision = PGL_DECISION_NO_MEMORY;
+}
+
+static void
+begin_wait(PglCall *call, int64_t now_us)
+{
+	if (call->queued_since_us == 0)
+		call->queued_since_us = now_us;
+	if (call->admission.wait_limit)
+		call->phase = PGL_CALL_QUEUED;
+	else
+	{
+		pgl_queue_leave(call);
+		call->phase = PGL_CALL_BACKOFF;
+	}
+	pgl_engine_set_timer(call, call->wait_until_us);
+	pgl_meter_phase(call);
+}
+
+static void
+end_wait(PglCall *call, int64_t now_us)
+{
+	if (call->queued_since_us > 0)
+		call->outcome.queue_us += now_us - call->queued_since_us;
+	call->queued_since_us = 0;
+}
+
 static void
 decide(PglCall *call)
 {
-	bool had_ticket = call->admit.ticket != PGL_NO_TICKET;
+	int64_t statement_deadline_us = pgl_wait_statement_deadline_us();
 	int64_t now_us = pgl_clock_us();
+	PglDecision decision;
 
-	call->admit.has_siblings = unfinished > 1;
 	pgl_shmem_lock();
-	pgl_admit(call->plan, &call->admit, now_us, call->obstacles, &call->admission);
-	if (call->admission.decision == PGL_DECISION_GO)
-	{
-		if (had_ticket)
-			pgl_ticket_drop(call->admit.ticket);
-		call->admit.ticket = PGL_NO_TICKET;
-		pgl_meter_admitted(call);
-	}
+	decide_locked(call, now_us, statement_deadline_us);
 	pgl_shmem_unlock();
-	if (had_ticket && call->admit.ticket == PGL_NO_TICKET)
-		pgl_engine_count_queued(-1);
 
-	switch (call->admission.decision)
+	decision = call->admission.decision;
+	if (call->must_wait && (decision == PGL_DECISION_REFUSED || decision == PGL_DECISION_BLOCKED))
+	{
+		begin_wait(call, now_us);
+		return;
+	}
+	end_wait(call, now_us);
+	switch (decision)
 	{
 		case PGL_DECISION_GO:
-			if (call->queued_since_us > 0)
-				call->outcome.queue_us += now_us - call->queued_since_us;
-			call->queued_since_us = 0;
 			pgl_attempt_start(call);
 			break;
 		case PGL_DECISION_REFUSED:
-		case PGL_DECISION_BLOCKED:
-			wait_or_give_up(call, now_us);
+			pgl_outcome_refused(call);
 			break;
+		case PGL_DECISION_BLOCKED:
 		case PGL_DECISION_EXHAUSTED:
 			pgl_outcome_failed(call);
 			break;
@@ -233,7 +258,7 @@ collect_due(int64_t now_us)
 		pgl_engine_clear_timer(call);
 		pgl_engine_make_ready(call);
 	}
-	if (queued == 0)
+	if (pgl_queue_length() == 0)
 		return;
 	dlist_foreach(iter, &calls)
 	{
@@ -244,19 +269,13 @@ collect_due(int64_t now_us)
 	}
 }
 
-void
-pgl_engine_count_queued(int change)
-{
-	queued += change;
-}
-
 /* What the backend is waiting for, as its wait event shows it. */
 static uint32
 wait_event_now(void)
 {
 	if (pgl_net_in_flight() > 0)
 		return pgl_wait_event_http();
-	return queued > 0 ? pgl_wait_event_quota() : pgl_wait_event_backoff();
+	return pgl_queue_length() > 0 ? pgl_wait_event_quota() : pgl_wait_event_backoff();
 }
 
 void

@@ -90,6 +90,7 @@ pgl_meter_admitted(PglCall *call)
 	call->candidate = call->admission.candidate;
 	show_activity(call, PGL_ACTIVITY_CALLING);
 	pgl_activity_mine()->in_flight++;
+	call->attempt_open = true;
 }
 
 /* Nano-USD, rounded to the nearest; -1 when a price of a kind that was used is not known. */
@@ -127,7 +128,8 @@ pgl_meter_attempt(PglCall *call, PglCause cause)
 	int64_t cost;
 
 	pgl_activity_mine()->in_flight--;
-	pgl_stat_add_latency(counters, pgl_clock_us() - call->attempt_us);
+	if (cause == PGL_CAUSE_NONE)
+		pgl_stat_add_latency(counters, pgl_clock_us() - call->attempt_us);
 	if (cause == PGL_CAUSE_THROTTLED || cause == PGL_CAUSE_QUOTA_EXHAUSTED)
 		counters->throttled++;
 	else if (cause != PGL_CAUSE_NONE)
@@ -157,7 +159,7 @@ pgl_meter_done(PglCall *call)
 	pgl_shmem_lock();
 	tenant = tenant_counters(call);
 	slot = pgl_activity_mine();
-	if (!finished && call->sent)
+	if (call->attempt_open)
 		slot->in_flight--;
 	slot->done++;
 	slot->failed += !answered;

@@ -17,42 +17,6 @@
 #include "../pg/errors.h"
 #include "state.h"
 
-static void
-set_identity(PglCall *call)
-{
-	PglOutcome *outcome = &call->outcome;
-	const PglTarget *target;
-
-	outcome->total_us = pgl_clock_us() - call->started_us;
-	outcome->attempts = call->nattempts;
-	if (call->nattempts == 0)
-		return;
-	target = call->plan->candidates[call->candidate].target;
-	outcome->target = target->name;
-	outcome->shard = target->shard->name;
-	outcome->region = target->shard->region[0] ? target->shard->region : NULL;
-	outcome->model = target->model->name;
-	outcome->usage = call->reply.usage;
-	outcome->request_id = call->reply.request_id[0] ? call->reply.request_id : NULL;
-	outcome->finish_reason = call->reply.finish_reason[0] ? call->reply.finish_reason : NULL;
-}
-
-static void
-fail(PglCall *call, int sqlstate, const char *message, const char *detail, const char *hint)
-{
-	PglOutcome *outcome = &call->outcome;
-
-	set_identity(call);
-	outcome->sqlstate = sqlstate;
-	outcome->message = message;
-	outcome->detail = detail && detail[0] ? detail : NULL;
-	outcome->hint = hint;
-	call->phase = PGL_CALL_DONE;
-	pgl_shmem_lock();
-	pgl_lease_settle(&call->admit.call_lease, 1, call->billed_tokens, pgl_clock_us());
-	pgl_shmem_unlock();
-}
-
 /* Our own words around names are in the server encoding; a provider's message is UTF-8. */
 static char *
 from_utf8(const char *source, size_t len, size_t *out_len)
@@ -83,7 +47,45 @@ provider_words(const char *message)
 	size_t len;
 	const char *words = from_utf8(message, strlen(message), &len);
 
-	return words ? words : "(message in another encoding)";
+	return words ? words : "(in another encoding)";
+}
+
+static void
+set_identity(PglCall *call)
+{
+	PglOutcome *outcome = &call->outcome;
+	const PglTarget *target;
+
+	outcome->total_us = pgl_clock_us() - call->started_us;
+	outcome->attempts = call->nattempts;
+	if (call->nattempts == 0)
+		return;
+	target = call->plan->candidates[call->candidate].target;
+	outcome->target = target->name;
+	outcome->shard = target->shard->name;
+	outcome->region = target->shard->region[0] ? target->shard->region : NULL;
+	outcome->model = target->model->name;
+	outcome->usage = call->reply.usage;
+	outcome->request_id =
+		call->reply.request_id[0] ? provider_words(call->reply.request_id) : NULL;
+	outcome->finish_reason =
+		call->reply.finish_reason[0] ? provider_words(call->reply.finish_reason) : NULL;
+}
+
+static void
+fail(PglCall *call, int sqlstate, const char *message, const char *detail, const char *hint)
+{
+	PglOutcome *outcome = &call->outcome;
+
+	set_identity(call);
+	outcome->sqlstate = sqlstate;
+	outcome->message = message;
+	outcome->detail = detail && detail[0] ? detail : NULL;
+	outcome->hint = hint;
+	call->phase = PGL_CALL_DONE;
+	pgl_shmem_lock();
+	pgl_lease_settle(&call->admit.call_lease, call->any_arrived, call->billed_tokens, pgl_clock_us());
+	pgl_shmem_unlock();
 }
 
 static void
@@ -151,7 +153,7 @@ describe_attempts(StringInfo detail, const PglCall *call)
 		if (attempt->status > 0)
 			appendStringInfo(detail, ", status %d", attempt->status);
 		if (attempt->error_name[0])
-			appendStringInfo(detail, ", %s", attempt->error_name);
+			appendStringInfo(detail, ", %s", provider_words(attempt->error_name));
 		if (attempt->message[0])
 			appendStringInfo(detail, " (%s)", provider_words(attempt->message));
 		appendStringInfoChar(detail, '.');

@@ -165,6 +165,7 @@ add_target_limits(const PglPlan *plan, PglCandidate *candidate)
 		.window_kind = target->window_kind,
 		.may_wait = plan->may_wait,
 		.next_tier = true,
+		.loaded_at = pgl_catalog_loaded_at(plan->snapshot),
 	};
 
 	if (target->rpm > 0 || target->tpm > 0)
@@ -203,6 +204,7 @@ quota_spec(const PglQuota *quota, const PglPlan *plan, Oid user)
 		.may_wait = quota->on_exceed == PGL_EXCEED_WAIT ||
 					(quota->on_exceed != PGL_EXCEED_ERROR && plan->may_wait),
 		.next_tier = quota->on_exceed == PGL_EXCEED_NEXT_TIER || quota->model != NULL,
+		.loaded_at = pgl_catalog_loaded_at(plan->snapshot),
 	};
 
 	spec.name = psprintf("quota " INT64_FORMAT, quota->quota_id);

@@ -8,9 +8,11 @@
  *	          transaction-level lock with a class of its own in pg_locks.  The lock manager keeps the
  *	          order of arrival, shows who waits for whom, and serves lock_timeout and deadlock checks.
  *	          The holder is the head of the queue; it sleeps until its units have flowed in, takes them and
- *	          lets the next one have the lock.  It never holds the lock across network I/O.
- *	by timer  other calls of the backend are in flight, so it must not block: a timer set to the refill,
- *	          and the latch when somebody gives something back.
+ *	          lets the next one have the lock.  It never holds the lock across network I/O.  The lock
+ *	          manager knows no deadline but lock_timeout, whose error could not be taken back soundly; so
+ *	          nobody sleeps there behind somebody who may outstay him.
+ *	by timer  all others, above all calls with siblings in flight, which must not block: a timer set to
+ *	          the refill, and the latch when somebody gives something back.
  */
 #include "postgres.h"
 
@@ -25,39 +27,33 @@
 #include "state.h"
 #include "wait.h"
 
-/* Take a ticket for the limit that the last decision named, or move there, keeping the place. */
-static void
-hold_ticket(PglCall *call, bool by_lock)
-{
-	int limit;
+static int length = 0;
 
-	pgl_shmem_lock();
-	limit = pgl_limit_peek(&call->admission.wait_limit->key);
-	if (limit >= 0 && call->admit.ticket == PGL_NO_TICKET)
-		call->admit.ticket = pgl_ticket_take(limit, by_lock);
-	else if (limit >= 0)
-		pgl_ticket_move(call->admit.ticket, limit, by_lock);
-	pgl_shmem_unlock();
+int
+pgl_queue_length(void)
+{
+	return length;
 }
 
-void
-pgl_queue_join(PglCall *call)
+/*
+ * Take a ticket for the limit that the decision named, or move there, keeping the place.  In the critical
+ * section of the decision: whatever is given back from now on, we hear of it.
+ */
+bool
+pgl_queue_join(PglCall *call, int64_t deadline_us)
 {
-	bool had_ticket = call->admit.ticket != PGL_NO_TICKET;
-	int64_t wait_us = call->admission.wait_us;
+	int limit = pgl_limit_peek(&call->admission.wait_limit->key);
+	bool by_lock = pgl_engine_unfinished() == 1 && pgl_ticket_may_lock(limit, deadline_us);
 
-	hold_ticket(call, false);
-	if (call->admit.ticket == PGL_NO_TICKET)
+	if (call->admit.ticket != PGL_NO_TICKET)
 	{
-		pgl_outcome_no_memory(call);
-		return;
+		call->queued_by_lock = pgl_ticket_move(call->admit.ticket, limit, by_lock);
+		return true;
 	}
-	if (!had_ticket)
-		pgl_engine_count_queued(1);
-	call->phase = PGL_CALL_QUEUED;
-	/* Not known how long (calls in flight, others in front): a release wakes us, the end of patience too. */
-	pgl_engine_set_timer(call,
-						 wait_us > 0 ? pgl_clock_us() + wait_us : call->wait_deadline_us);
+	call->admit.ticket = pgl_ticket_take(limit, by_lock, deadline_us);
+	call->queued_by_lock = by_lock;
+	length += call->admit.ticket != PGL_NO_TICKET;
+	return call->admit.ticket != PGL_NO_TICKET;
 }
 
 void
@@ -68,8 +64,15 @@ pgl_queue_leave(PglCall *call)
 	pgl_shmem_lock();
 	pgl_ticket_drop(call->admit.ticket);
 	pgl_shmem_unlock();
+	pgl_queue_forget(call);
+}
+
+/* Its ticket was dropped. */
+void
+pgl_queue_forget(PglCall *call)
+{
 	call->admit.ticket = PGL_NO_TICKET;
-	pgl_engine_count_queued(-1);
+	length--;
 }
 
 uint64_t
@@ -84,43 +87,6 @@ set_lock_tag(LOCKTAG *tag, const PglLimitKey *key)
 	uint64_t id = pgl_queue_lock_id(key);
 
 	SET_LOCKTAG_ADVISORY(*tag, MyDatabaseId, (uint32) (id >> 32), (uint32) id, PGL_LOCK_CLASS);
-}
-
-/*
- * Queue on the advisory lock until the deadline.  True: we hold it.  The deadline rides on lock_timeout,
- * the only one that LockAcquire knows; when it was ours that fired, the error is taken back, which is
- * sound because the lock manager has cleaned up its wait before it reports.
- */
-static bool
-acquire_lock(const LOCKTAG *tag, int64_t deadline_us)
-{
-	MemoryContext context = CurrentMemoryContext;
-	int users_timeout = LockTimeout;
-	int64_t left_ms = Max((deadline_us - pgl_clock_us()) / 1000, 1);
-	volatile bool acquired = false;
-
-	if (users_timeout > 0 && users_timeout <= left_ms)
-	{
-		LockAcquire(tag, ExclusiveLock, false, false);
-		return true;
-	}
-	LockTimeout = (int) Min(left_ms, INT_MAX);
-	PG_TRY();
-	{
-		LockAcquire(tag, ExclusiveLock, false, false);
-		acquired = true;
-		LockTimeout = users_timeout;
-	}
-	PG_CATCH();
-	{
-		LockTimeout = users_timeout;
-		if (geterrcode() != ERRCODE_LOCK_NOT_AVAILABLE)
-			PG_RE_THROW();
-		MemoryContextSwitchTo(context);
-		FlushErrorState();
-	}
-	PG_END_TRY();
-	return acquired;
 }
 
 /* At the head of the queue: until admitted, refused, or sent to another limit. */
@@ -148,14 +114,8 @@ pgl_queue_block(PglCall *call)
 	PglLimitKey key = call->admission.wait_limit->key;
 	LOCKTAG tag;
 
-	hold_ticket(call, true);
 	set_lock_tag(&tag, &key);
-	if (!acquire_lock(&tag, call->wait_deadline_us))
-	{
-		/* Patience is over: one last decision, which will refuse unless units are there by chance. */
-		pgl_engine_advance(call);
-		return;
-	}
+	LockAcquire(&tag, ExclusiveLock, false, false);
 	wait_as_head(call, &key);
 	LockRelease(&tag, ExclusiveLock, false);
 }

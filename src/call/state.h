@@ -67,6 +67,9 @@ struct PglCall
 	PglObstacle *obstacles;
 	int candidate;
 	int64_t queued_since_us; /* 0: not waiting */
+	bool queued_by_lock;
+	bool must_wait; /* what the last decision came to */
+	int64_t wait_until_us;
 	int64_t attempt_us;
 	int64_t attempt_deadline_us;
 	PglTransfer *transfer;
@@ -75,7 +78,10 @@ struct PglCall
 	int64_t answer_us; /* in-process: when the answer is due */
 	bool credential_refreshed;
 	int64_t billed_tokens; /* quota tokens of all attempts so far */
-	bool stale_retried;
+	bool attempt_open; /* admitted, not settled yet */
+	bool arrived;      /* the provider may have seen the current attempt */
+	bool any_arrived;  /* or one before it */
+	bool local_failure; /* it failed for lack of memory or descriptors here */
 	bool counted_as_waiting;
 	bool cost_unknown; /* of an attempt that used tokens */
 	uint64_t ordinal; /* attempts on the target before this one: the mock provider's script counts them */
@@ -95,17 +101,22 @@ extern void pgl_engine_make_ready(PglCall *call); /* no-throw: from transfer cal
 extern int pgl_engine_unfinished(void);
 extern dlist_head *pgl_engine_calls(void);
 extern void pgl_engine_advance(PglCall *call);
-extern void pgl_engine_count_queued(int change); /* calls that hold a ticket */
 
 /* attempt.c */
 extern void pgl_attempt_start(PglCall *call);  /* the admitted candidate */
 extern void pgl_attempt_finish(PglCall *call); /* the reply is there, or the time is over */
 extern void pgl_attempt_cancel(PglCall *call); /* drop what is in flight; does not throw */
 
+/* health.c; both locked */
+extern void pgl_health_record(PglCall *call, PglCause cause);
+extern void pgl_health_forget(PglCall *call); /* the attempt tells nothing */
+
 /* queue.c */
-extern void pgl_queue_join(PglCall *call);  /* take or move the ticket, set the timer */
-extern void pgl_queue_block(PglCall *call); /* the only call of the backend: by advisory lock */
+extern bool pgl_queue_join(PglCall *call, int64_t deadline_us); /* locked; false: no room */
+extern void pgl_queue_block(PglCall *call); /* sleep in the queue of the advisory lock */
 extern void pgl_queue_leave(PglCall *call); /* does not throw */
+extern void pgl_queue_forget(PglCall *call); /* its ticket was dropped with the decision */
+extern int pgl_queue_length(void);          /* calls of this backend that hold a ticket */
 
 /* outcome.c */
 extern void pgl_outcome_succeed(PglCall *call);

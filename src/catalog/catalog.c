@@ -40,6 +40,7 @@ static const char *const table_names[] = {"llm_model",  "llm_price",        "llm
 static PglSnapshot *current = NULL;
 static uint64 invalidations = 1; /* counted up by the callback */
 static uint64 loaded_at = 0;     /* value of `invalidations` when the load of `current` began */
+static TransactionId changing_xid = InvalidTransactionId; /* that last changed the tables here */
 static bool provisional = false; /* `current` was read with a snapshot that may have been old */
 static Oid table_oids[lengthof(table_names)];
 
@@ -89,6 +90,18 @@ load_tables(const PglExtension *extension, void *arg)
 	PopActiveSnapshot();
 }
 
+void
+pgl_catalog_note_own_change(void)
+{
+	changing_xid = GetTopTransactionId();
+}
+
+static bool
+changed_by_own_transaction(void)
+{
+	return TransactionIdIsValid(changing_xid) && changing_xid == GetTopTransactionIdIfAny();
+}
+
 static PglSnapshot *
 build_snapshot(void)
 {
@@ -98,6 +111,8 @@ build_snapshot(void)
 						GetCurrentTimestamp()};
 
 	loader.snapshot->context = context;
+	if (!IsInParallelMode() && !changed_by_own_transaction())
+		loader.snapshot->loaded_at = loader.now;
 	pgl_catalog_run_as_owner(load_tables, &loader);
 	MemoryContextSetParent(context, TopMemoryContext);
 	return loader.snapshot;
@@ -151,6 +166,12 @@ pgl_catalog_unpin(const PglSnapshot *snapshot)
 	free_unused(mine);
 }
 
+int64_t
+pgl_catalog_loaded_at(const PglSnapshot *snapshot)
+{
+	return snapshot->loaded_at;
+}
+
 const PglTenant *
 pgl_catalog_find_tenant(const PglSnapshot *snapshot, const char *name)
 {
@@ -161,12 +182,6 @@ const PglRoute *
 pgl_catalog_find_route(const PglSnapshot *snapshot, const char *name)
 {
 	return pgl_catalog_find_item(&snapshot->routes, name);
-}
-
-const PglModel *
-pgl_catalog_find_model(const PglSnapshot *snapshot, const char *name)
-{
-	return pgl_catalog_find_item(&snapshot->models, name);
 }
 
 int

@@ -166,9 +166,15 @@ typedef struct PglSnapshot PglSnapshot;
 extern const PglSnapshot *pgl_catalog_pin(void);
 extern void pgl_catalog_unpin(const PglSnapshot *snapshot);
 
+/*
+ * When the snapshot was read, comparable between backends: live limits follow the newest configuration
+ * they have met.  0 for one that may be older than the newest commit, or that holds changes of the own
+ * transaction, which others must not be bound by before they are committed.
+ */
+extern int64_t pgl_catalog_loaded_at(const PglSnapshot *snapshot);
+
 extern const PglTenant *pgl_catalog_find_tenant(const PglSnapshot *snapshot, const char *name);
 extern const PglRoute *pgl_catalog_find_route(const PglSnapshot *snapshot, const char *name);
-extern const PglModel *pgl_catalog_find_model(const PglSnapshot *snapshot, const char *name);
 extern int pgl_catalog_targets(const PglSnapshot *snapshot, const PglTarget *const **targets);
 extern int pgl_catalog_shards(const PglSnapshot *snapshot, const PglShard *const **shards);
 extern int pgl_catalog_tenants(const PglSnapshot *snapshot, const PglTenant *const **tenants);

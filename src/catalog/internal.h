@@ -37,6 +37,7 @@ struct PglSnapshot
 {
 	MemoryContext context; /* holds everything, this struct included */
 	int pins;
+	int64 loaded_at; /* see pgl_catalog_loaded_at */
 	TimestampTz next_price_at; /* when the earliest price of the future becomes valid */
 	PglItems models;
 	PglItems shards;
@@ -98,5 +99,7 @@ extern void *pgl_catalog_find_item(const PglItems *items, const char *name);
 
 extern void pgl_catalog_load_targets(PglLoader *loader);
 extern void pgl_catalog_load_tenants(PglLoader *loader);
+
+extern void pgl_catalog_note_own_change(void); /* by the running transaction */
 
 #endif

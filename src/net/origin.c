@@ -114,12 +114,10 @@ pgl_origin_enter(PglTransfer *transfer)
 	}
 }
 
-/* The request goes out; it does so again when libcurl repeats it on another connection. */
+/* The request goes out. */
 void
 pgl_origin_note_connected(PglTransfer *transfer)
 {
-	if (transfer->request_sent)
-		return;
 	pgl_origin_leave(transfer);
 	transfer->request_sent = true;
 	transfer->origin->nactive++;

@@ -216,7 +216,7 @@ classify(const PglTransfer *transfer, CURLcode code)
 		case CURLE_OPERATION_TIMEDOUT:
 			return classify_timeout(transfer);
 		case CURLE_ABORTED_BY_CALLBACK:
-			return PGL_NET_POLICY;
+			return transfer->repeat_denied ? PGL_NET_RESET : PGL_NET_POLICY;
 		case CURLE_UNSUPPORTED_PROTOCOL:
 			/* Of our URL, or of the peer, when what it answered is not HTTP. */
 			return transfer->request_sent ? PGL_NET_OTHER : PGL_NET_POLICY;

@@ -108,6 +108,12 @@ check_connection(void *arg, char *peer_address, char *own_address, int peer_port
 		transfer->address_denied = true;
 		return CURL_PREREQFUNC_ABORT;
 	}
+	if (transfer->request_sent)
+	{
+		/* libcurl would repeat the request on another connection; it may have been served, and billed. */
+		transfer->repeat_denied = true;
+		return CURL_PREREQFUNC_ABORT;
+	}
 	pgl_origin_note_connected(transfer);
 	return CURL_PREREQFUNC_OK;
 }

@@ -166,6 +166,11 @@ pgl_create_wait_event_set(int nevents)
 #endif
 }
 
+/* 17 gave process types names of one form. */
+#if PG_VERSION_NUM < 170000
+#define AmAutoVacuumWorkerProcess() IsAutoVacuumWorkerProcess()
+#endif
+
 /* 15 has a generator of its own for every process; 14 seeds random() in each. */
 #if PG_VERSION_NUM >= 150000
 #include "common/pg_prng.h"

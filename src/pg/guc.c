@@ -54,7 +54,7 @@ pgl_guc_define(void)
 							   NULL, NULL, NULL);
 	DefineCustomIntVariable("pgllm.connect_timeout",
 							"Longest time to resolve a name, connect and shake hands.", NULL,
-							&pgl_guc_connect_timeout, 10000, 1, INT_MAX, PGC_USERSET, GUC_UNIT_MS,
+							&pgl_guc_connect_timeout, 10000, 1, INT_MAX, PGC_SUSET, GUC_UNIT_MS,
 							NULL, NULL, NULL);
 	DefineCustomStringVariable("pgllm.credential_directory",
 							   "Directory of the credentials that shards name as file:NAME.",

@@ -35,9 +35,11 @@ typedef struct PglLimit
 	char subject[PGL_NAME_SIZE];
 	PglWindow requests;
 	PglWindow tokens;
-	int max_inflight; /* 0 = not limited */
-	int in_flight;    /* leases on this limit */
+	int max_inflight;  /* 0 = not limited */
+	int in_flight;     /* leases on this limit */
+	int64_t loaded_at; /* of the configuration it follows */
 	int first_ticket;
+	int lock_holder; /* ticket whose owner holds the advisory lock */
 	int ntickets;
 	int next_free;
 } PglLimit;
@@ -50,7 +52,8 @@ typedef struct PglTicket
 	int pid;
 	int proc;
 	int limit;
-	uint64_t sequence; /* order of arrival */
+	uint64_t sequence;   /* order of arrival */
+	int64_t deadline_us; /* its owner gives up then */
 	int next;          /* later one on the same limit, or next free slot */
 } PglTicket;
 
@@ -132,12 +135,16 @@ drop_limit(int i)
 }
 
 bool
+pgl_limit_has_room(int count)
+{
+	return table->nfree_limits >= count;
+}
+
+bool
 pgl_limit_make_room(int count, int64_t now_us)
 {
 	int i;
 
-	if (table->nfree_limits >= count)
-		return true;
 	for (i = 0; i < pgl_guc_max_limits; i++)
 		if (is_idle(&limits[i], now_us))
 			drop_limit(i);
@@ -150,7 +157,7 @@ apply_window(PglWindow *window, bool *has, int64_t limit, int64_t burst, PglWind
 {
 	int64_t capacity = kind == PGL_WINDOW_BUCKET && burst > 0 ? burst : limit;
 
-	if (limit > 0 && !*has)
+	if (limit > 0 && window->window_us == 0)
 		pgl_window_init(window, kind, limit, capacity, PGL_LIMIT_WINDOW_US, now_us);
 	else if (limit > 0 &&
 			 (window->limit != limit || window->burst != capacity || window->kind != kind))
@@ -161,6 +168,9 @@ apply_window(PglWindow *window, bool *has, int64_t limit, int64_t burst, PglWind
 static void
 apply_spec(PglLimit *limit, const PglLimitSpec *spec, int64_t now_us)
 {
+	if (spec->loaded_at < limit->loaded_at)
+		return;
+	limit->loaded_at = spec->loaded_at;
 	limit->shadow = spec->shadow;
 	limit->max_inflight = spec->max_inflight;
 	apply_window(&limit->requests, &limit->has_requests, spec->rpm, spec->burst_requests,
@@ -198,6 +208,7 @@ pgl_limit_find(const PglLimitSpec *spec, int64_t now_us)
 		limits[i].used = true;
 		limits[i].key = spec->key;
 		limits[i].first_ticket = NONE;
+		limits[i].lock_holder = NONE;
 		pgl_shmem_copy_name(limits[i].name, spec->name);
 		pgl_shmem_copy_name(limits[i].subject, spec->subject);
 	}
@@ -274,15 +285,25 @@ pgl_limit_debit(int i, int64_t tokens, int64_t now_us)
 }
 
 static void
+wake(int t)
+{
+	tickets[t].woken = true;
+	SetLatch(pgl_proc_latch(tickets[t].proc));
+}
+
+/*
+ * It is the first one's turn.  If it sleeps in the lock manager's queue it cannot hear us: the holder of
+ * the lock, ahead of it there, takes its place.
+ */
+static void
 wake_first(const PglLimit *limit)
 {
-	PglTicket *ticket;
-
 	if (limit->first_ticket == NONE)
 		return;
-	ticket = &tickets[limit->first_ticket];
-	ticket->woken = true;
-	SetLatch(pgl_proc_latch(ticket->proc));
+	wake(limit->first_ticket);
+	if (tickets[limit->first_ticket].by_lock && limit->lock_holder != NONE &&
+		limit->lock_holder != limit->first_ticket)
+		wake(limit->lock_holder);
 }
 
 void
@@ -305,12 +326,6 @@ pgl_limit_in_flight(int i)
 	return limits[i].in_flight;
 }
 
-PglLimitKey
-pgl_limit_key(int i)
-{
-	return limits[i].key;
-}
-
 /*
  * Put a ticket into the list of its limit, behind all that arrived before it.  A former first one that
  * finds itself second is woken, for it may hold the advisory lock that the newcomer will want.
@@ -328,6 +343,8 @@ link_ticket(int t, int i)
 	*link = t;
 	tickets[t].limit = i;
 	limits[i].ntickets++;
+	if (link == &limits[i].first_ticket && limits[i].lock_holder != NONE)
+		wake_first(&limits[i]);
 }
 
 /* Take it out; if it was the first, the next one's turn has come. */
@@ -346,8 +363,23 @@ unlink_ticket(int t)
 		wake_first(limit);
 }
 
+/*
+ * The lock manager knows no deadline of ours, so a call may sleep in its queue only if everybody ahead
+ * gives up no later than it does: then it has reached the lock by its own deadline.
+ */
+bool
+pgl_ticket_may_lock(int limit, int64_t deadline_us)
+{
+	int t;
+
+	for (t = limits[limit].first_ticket; t != NONE; t = tickets[t].next)
+		if (tickets[t].by_lock && tickets[t].deadline_us > deadline_us)
+			return false;
+	return true;
+}
+
 int
-pgl_ticket_take(int limit, bool by_lock)
+pgl_ticket_take(int limit, bool by_lock, int64_t deadline_us)
 {
 	int t = table->first_free_ticket;
 
@@ -358,25 +390,40 @@ pgl_ticket_take(int limit, bool by_lock)
 							 .by_lock = by_lock,
 							 .pid = MyProcPid,
 							 .proc = pgl_my_proc_number(),
-							 .sequence = table->next_sequence++};
+							 .sequence = table->next_sequence++,
+							 .deadline_us = deadline_us};
 	link_ticket(t, limit);
 	return t;
 }
 
-void
+/* Leave the list of the present limit, and the lock if it was held. */
+static void
+leave_limit(int t)
+{
+	PglLimit *limit = &limits[tickets[t].limit];
+
+	if (limit->lock_holder == t)
+		limit->lock_holder = NONE;
+	unlink_ticket(t);
+}
+
+bool
 pgl_ticket_move(int t, int limit, bool by_lock)
 {
-	tickets[t].by_lock = by_lock;
-	if (tickets[t].limit == limit)
-		return;
-	unlink_ticket(t);
-	link_ticket(t, limit);
+	if (tickets[t].limit != limit)
+	{
+		leave_limit(t);
+		tickets[t].by_lock = by_lock;
+		link_ticket(t, limit);
+	}
+	return tickets[t].by_lock;
 }
 
 void
 pgl_ticket_drop(int t)
 {
-	unlink_ticket(t);
+	Assert(tickets[t].used && tickets[t].pid == MyProcPid);
+	leave_limit(t);
 	tickets[t].used = false;
 	tickets[t].next = table->first_free_ticket;
 	table->first_free_ticket = t;
@@ -389,6 +436,7 @@ pgl_ticket_reached_lock(int t)
 	uint64_t mine = tickets[t].sequence;
 	int other;
 
+	limits[limit].lock_holder = t;
 	for (other = limits[limit].first_ticket; other != t; other = tickets[other].next)
 		if (tickets[other].by_lock)
 			break;
@@ -410,12 +458,6 @@ pgl_ticket_was_woken(int t)
 
 	tickets[t].woken = false;
 	return woken;
-}
-
-int
-pgl_ticket_limit(int t)
-{
-	return tickets[t].limit;
 }
 
 void

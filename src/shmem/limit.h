@@ -58,6 +58,7 @@ typedef struct PglLimitSpec
 	bool shadow;
 	bool may_wait;  /* a call may queue for it */
 	bool next_tier; /* exhausted: another candidate may help */
+	int64_t loaded_at; /* when its configuration was read: an older spec does not undo a newer one */
 } PglLimitSpec;
 
 /* The answer to "may this pass now?" for one spec; binding = the dimensions that say no. */
@@ -89,9 +90,10 @@ extern uint64_t pgl_limit_shmem_size(void);
 extern void pgl_limit_shmem_init(void);
 
 /*
- * Locked.  Make room for `count` new limits by dropping idle ones; false if that is not possible.  Done
- * once before a decision, so that no index changes its meaning in the middle of it.
+ * Locked.  Make room for the limits of a decision that have no live state yet, at most `count`, by
+ * dropping idle ones; done once before it, so that no index changes its meaning in the middle.
  */
+extern bool pgl_limit_has_room(int count);
 extern bool pgl_limit_make_room(int count, int64_t now_us);
 /* Locked.  Index of the live limit, made or adjusted to the spec; -1 when the table is full. */
 extern int pgl_limit_find(const PglLimitSpec *spec, int64_t now_us);
@@ -121,20 +123,20 @@ extern int pgl_limit_in_flight(int limit); /* locked */
 
 /*
  * Locked.  Queue for a limit.  A ticket keeps its place in the order of arrival when it moves to
- * another limit.  `by_lock`: its owner queues on the limit's advisory lock.  -1: no slot left.
+ * another limit.  `by_lock`: its owner sleeps in the queue of the limit's advisory lock, which it may only
+ * if nobody ahead of it there can outstay it (pgl_ticket_may_lock).  -1: no slot left.
  */
-extern int pgl_ticket_take(int limit, bool by_lock);
-extern void pgl_ticket_move(int ticket, int limit, bool by_lock); /* locked */
-extern void pgl_ticket_drop(int ticket);                          /* locked; wakes the next */
+extern bool pgl_ticket_may_lock(int limit, int64_t deadline_us);
+extern int pgl_ticket_take(int limit, bool by_lock, int64_t deadline_us);
+extern bool pgl_ticket_move(int ticket, int limit, bool by_lock); /* true: it sleeps by lock there */
+extern void pgl_ticket_drop(int ticket); /* wakes the next */
 /*
  * Locked.  The owner now holds the advisory lock of the limit: its ticket becomes the oldest of those
- * that queue by lock.  The lock manager's queue is the authority among them, this keeps the two alike.
+ * that queue by lock.  The lock manager's queue is the authority among them; this keeps the two alike.
  */
 extern void pgl_ticket_reached_lock(int ticket);
 extern bool pgl_ticket_was_woken(int ticket); /* unlocked read; clears the mark */
 extern void pgl_ticket_drop_all_mine(void);   /* locked; at backend exit */
-extern int pgl_ticket_limit(int ticket);      /* locked */
-extern PglLimitKey pgl_limit_key(int limit);  /* locked */
 
 /* Unlocked: rows of llm_bucket for this database, palloc'ed. */
 extern int pgl_limit_view(uint32_t database, PglLimitView **rows);

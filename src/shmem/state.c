@@ -14,6 +14,7 @@
 #include "storage/shmem.h"
 
 #include "../core/clock.h"
+#include "../pg/compat.h"
 #include "activity.h"
 #include "balance.h"
 #include "breaker.h"
@@ -68,8 +69,7 @@ attach_memory(void)
 void
 pgl_shmem_init(void)
 {
-	previous_request_hook = shmem_request_hook;
-	shmem_request_hook = request_memory;
+	PGL_INSTALL_SHMEM_REQUEST(request_memory, previous_request_hook);
 	previous_startup_hook = shmem_startup_hook;
 	shmem_startup_hook = attach_memory;
 }

@@ -99,6 +99,9 @@ pgl_llm_try_invoke(PG_FUNCTION_ARGS)
 	PG_RETURN_DATUM(HeapTupleGetDatum(row));
 }
 
+/* Answers that wait for a slower one before them are kept; not more than so many windows of them. */
+#define MAX_AHEAD 8
+
 /* State of one llm_invoke_many: a window of calls over an array of prompts. */
 typedef struct Batch
 {
@@ -114,6 +117,7 @@ typedef struct Batch
 	int in_flight;
 	TupleDesc result_desc;
 	ReturnSetInfo *rsinfo;
+	MemoryContext scratch; /* reset after each row */
 } Batch;
 
 static void
@@ -121,7 +125,12 @@ finish_prompt(Batch *batch, int i)
 {
 	if (batch->calls[i])
 	{
-		batch->rows[i] = pgl_result_form(pgl_call_outcome(batch->calls[i]), batch->result_desc);
+		MemoryContext caller = MemoryContextSwitchTo(batch->scratch);
+		HeapTuple row = pgl_result_form(pgl_call_outcome(batch->calls[i]), batch->result_desc);
+
+		MemoryContextSwitchTo(caller);
+		batch->rows[i] = heap_copytuple(row);
+		MemoryContextReset(batch->scratch);
 		pgl_call_free(batch->calls[i]);
 		batch->calls[i] = NULL;
 		batch->in_flight--;
@@ -183,7 +192,8 @@ run_batch(Batch *batch)
 	while (batch->emitted < batch->nprompts)
 	{
 		CHECK_FOR_INTERRUPTS();
-		while (batch->next < batch->nprompts && batch->in_flight < pgl_guc_max_concurrency)
+		while (batch->next < batch->nprompts && batch->in_flight < pgl_guc_max_concurrency &&
+			   batch->next - batch->emitted < MAX_AHEAD * pgl_guc_max_concurrency)
 		{
 			start_next(batch);
 			CHECK_FOR_INTERRUPTS();
@@ -213,6 +223,8 @@ pgl_llm_invoke_many(PG_FUNCTION_ARGS)
 	attribute = TupleDescAttr(batch.rsinfo->setDesc, 1);
 	batch.result_desc = lookup_rowtype_tupdesc_copy(attribute->atttypid, attribute->atttypmod);
 	BlessTupleDesc(batch.result_desc);
+	batch.scratch =
+		AllocSetContextCreate(CurrentMemoryContext, "pgllm row", ALLOCSET_DEFAULT_SIZES);
 	batch.calls = palloc0(sizeof(PglCall *) * Max(batch.nprompts, 1));
 	batch.rows = palloc0(sizeof(HeapTuple) * Max(batch.nprompts, 1));
 	batch.finished = palloc0(sizeof(bool) * Max(batch.nprompts, 1));

@@ -9,6 +9,7 @@
 #include <limits.h>
 
 #include "lib/stringinfo.h"
+#include "mb/pg_wchar.h"
 #include "utils/builtins.h"
 #include "utils/numeric.h"
 
@@ -75,7 +76,8 @@ find_option(const JsonbValue *key)
 			memcmp(options_known[i].name, key->val.string.val, key->val.string.len) == 0)
 			return &options_known[i];
 	ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					errmsg("unknown option \"%.*s\"", Min(key->val.string.len, 64),
+					errmsg("unknown option \"%.*s\"",
+						   pg_mbcliplen(key->val.string.val, key->val.string.len, 64),
 						   key->val.string.val),
 					errhint("Options are %s.", known_names())));
 }

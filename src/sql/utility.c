@@ -1,15 +1,16 @@
 /*
  * utility.c — refuse calls where no visible query asks for them.
  *
- * REFRESH MATERIALIZED VIEW, table rewrites and validations, defaults and checks fired by COPY FROM
- * (hence the restore of a dump), and logical replication's apply would spend money without anybody having
- * written a query.  They are refused unless pgllm.in_utility = allow.  A trigger is a query somebody wrote:
+ * REFRESH MATERIALIZED VIEW, table rewrites and validations, index builds, defaults and checks fired by
+ * COPY FROM (hence the restore of a dump), vacuum and logical replication's apply would spend money without
+ * anybody having written a query.  They are refused unless pgllm.in_utility = allow.  A trigger is a query somebody wrote:
  * calls from triggers are let through.
  */
 #include "postgres.h"
 
 #include "commands/trigger.h"
 #include "nodes/parsenodes.h"
+#include "postmaster/autovacuum.h"
 #include "replication/logicalworker.h"
 #include "tcop/utility.h"
 #include "utils/fmgrprotos.h"
@@ -20,6 +21,13 @@
 
 static ProcessUtility_hook_type previous_hook = NULL;
 static const char *current_utility = NULL; /* name of the innermost statement that must not call */
+static int depth_at_entry = 0;             /* triggers around it: those inside it may call */
+
+static int
+trigger_depth(void)
+{
+	return DatumGetInt32(DirectFunctionCall1(pg_trigger_depth, (Datum) 0));
+}
 
 static const char *
 guarded_name(const Node *statement)
@@ -30,6 +38,16 @@ guarded_name(const Node *statement)
 			return "REFRESH MATERIALIZED VIEW";
 		case T_AlterTableStmt:
 			return "ALTER TABLE";
+		case T_AlterDomainStmt:
+			return "ALTER DOMAIN";
+		case T_IndexStmt:
+			return "CREATE INDEX";
+		case T_ReindexStmt:
+			return "REINDEX";
+		case T_ClusterStmt:
+			return "CLUSTER";
+		case T_VacuumStmt:
+			return "VACUUM or ANALYZE";
 		case T_CopyStmt:
 			return ((const CopyStmt *) statement)->is_from ? "COPY FROM" : NULL;
 		default:
@@ -43,8 +61,14 @@ run_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
 			DestReceiver *dest, QueryCompletion *qc)
 {
 	const char *outer = current_utility;
+	int outer_depth = depth_at_entry;
+	const char *name = guarded_name(pstmt->utilityStmt);
 
-	current_utility = guarded_name(pstmt->utilityStmt);
+	if (name)
+	{
+		current_utility = name;
+		depth_at_entry = trigger_depth();
+	}
 	PG_TRY();
 	{
 		if (previous_hook)
@@ -56,6 +80,7 @@ run_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
 	PG_FINALLY();
 	{
 		current_utility = outer;
+		depth_at_entry = outer_depth;
 	}
 	PG_END_TRY();
 }
@@ -70,11 +95,13 @@ pgl_utility_init(void)
 void
 pgl_utility_refuse(void)
 {
-	const char *where = IsLogicalWorker() ? "logical replication" : current_utility;
+	const char *where = IsLogicalWorker()             ? "logical replication"
+						: AmAutoVacuumWorkerProcess() ? "autovacuum"
+													  : current_utility;
 
 	if (where == NULL || pgl_guc_in_utility == PGL_IN_UTILITY_ALLOW)
 		return;
-	if (DatumGetInt32(DirectFunctionCall1(pg_trigger_depth, (Datum) 0)) > 0)
+	if (trigger_depth() > depth_at_entry)
 		return;
 	ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 					errmsg("model calls are not allowed inside %s", where),

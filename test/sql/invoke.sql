@@ -92,6 +92,10 @@ CREATE TABLE checked (t text CHECK (llm_invoke('demo', t, '{"route": "count"}') 
 COPY checked FROM stdin;
 a
 \.
+CREATE DOMAIN described AS text;
+CREATE TABLE describes AS SELECT 'x'::described AS d;
+ALTER DOMAIN described ADD CHECK (llm_invoke('demo', VALUE, '{"route": "count"}') IS NOT NULL);
+DROP TABLE describes; DROP DOMAIN described;
 SET pgllm.in_utility = allow;
 REFRESH MATERIALIZED VIEW mv;
 RESET pgllm.in_utility;

@@ -103,7 +103,10 @@ DELETE FROM llm_quota;
 INSERT INTO llm_quota (tenant, max_inflight) VALUES ('q1', 3);
 UPDATE llm_target SET parameters = '{"latency_ms": 5}' WHERE target = 'rest';
 SELECT (result).sqlstate, count(*) FROM llm_invoke_many('q1', ARRAY(SELECT 'x' || i FROM generate_series(1, 20) i)) GROUP BY 1;
-SELECT dimension, max, available FROM llm_bucket WHERE scope = 'quota' AND dimension = 'in_flight';
+SET pgllm.max_concurrency = 4;
+SELECT (result).sqlstate, count(*) FROM llm_invoke_many('q1', ARRAY(SELECT 'x' || i FROM generate_series(1, 60) i), '{"max_wait_ms": 0}') GROUP BY 1;
+RESET pgllm.max_concurrency;
+SELECT dimension, max, available, waiters FROM llm_bucket WHERE scope = 'quota' AND dimension = 'in_flight';
 
 SELECT llm_revoke_tenant('q1', 'public'), llm_revoke_tenant('q2', 'public'), llm_revoke_tenant('q2', 'public');
 SET ROLE regress_llm_a;

@@ -77,6 +77,11 @@ SELECT attempts <= 5 AS stopped_trying FROM llm_stat_target WHERE target = 'bad'
 SELECT llm_breaker_reset('bad'), llm_breaker_reset('no such name');
 SELECT state, opened, failures, retry_budget FROM llm_breaker WHERE name = 'bad';
 
+-- a caller in a hurry does not open the breaker for everybody
+UPDATE llm_target SET parameters = '{"latency_ms": 40}' WHERE target = 'c';
+SELECT r.sqlstate, count(*) FROM generate_series(1, 8) i, LATERAL llm_try_invoke('t', 'x' || i, '{"route": "sticky", "model": "large", "timeout_ms": 1}') r GROUP BY 1;
+SELECT state, failures FROM llm_breaker WHERE name = 'c';
+
 -- the doctor
 SELECT kind, name, ok, regexp_replace(message, '[0-9.]+ ms', 'N ms') AS message FROM llm_check() WHERE name IN ('us', 'a', 'gone', 't');
 

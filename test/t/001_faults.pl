@@ -288,23 +288,21 @@ is($session->value(q{SELECT (r).response || ' ' || (r).attempts FROM (SELECT llm
 nothing_held($node, 'nothing is held');
 $session->quit;
 
-# What a server sends beyond Content-Length must not be taken for the reply to the next request,
-# which may be another tenant's.  Header and body come in two packets or in one, hence the repetition.
+# What a server sends beyond Content-Length must not be taken for the reply to the next request on the
+# connection, which may be another tenant's.  It is a matter of packets, hence the repetition.
 TODO:
 {
-	local $TODO = 'libcurl before 8.0 keeps a connection on which unread bytes wait';
-	my @attempts;
+	local $TODO = 'a connection on which unread bytes wait is used again';
+	my @answers;
 
-	foreach my $i (1 .. 10)
+	foreach my $i (1 .. 20)
 	{
-		setup_bedrock($node, $simulator, "excess$i", targets(0), -policy => { max_attempts => 1 });
-		$session = new_session($node);
-		$simulator->fault({}, { kind => 'wrong_content_length' });
-		$session->value("SELECT llm_try_invoke('excess$i', 'fault')");
-		push @attempts, $session->value("SELECT coalesce((llm_try_invoke('excess$i', 'after')).response, 'failed')");
-		$session->quit;
+		setup_bedrock($node, $simulator, "excess$i",
+			a => {}, b => { account => $ACCOUNT_2, region => 'eu-west-1' }, -policy => { max_attempts => 2 });
+		$simulator->fault({ account => $ACCOUNT_1 }, { kind => 'wrong_content_length' });
+		push @answers, try_call($node, "excess$i", 'hello')->{response} // 'failed';
 	}
-	is("@attempts", join(' ', ('after') x 10), 'a body longer than announced does not spill into the next reply');
+	is("@answers", join(' ', ('hello') x 20), 'a body longer than announced does not spill into the next reply');
 }
 
 $_->stop foreach $simulator, $fallback_simulator;

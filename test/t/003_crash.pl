@@ -1,6 +1,6 @@
 # 003_crash.pl - what is left when a process dies
 #
-# kill -9 of a backend during a call, an immediate restart under traffic, and the death of one that
+# kill -9 of a backend during a call, an immediate stop under traffic, and the death of one that
 # waits in a queue.  Shared memory starts over after a crash, so nothing may be held, and limits work
 # again.  A call that hangs must not block what the rest of the server does: DROP DATABASE of another
 # database waits for every backend to answer a barrier.
@@ -101,7 +101,7 @@ $simulator->clear_faults;
 is(try_call($node, 'wire', 'hello')->{response}, 'hello', 'the next call works');
 is(try_call($node, 'mock', 'hello')->{response}, 'mock reply', '... also over the in-process provider');
 
-# ---- an immediate restart under traffic ---------------------------------------------------------------
+# ---- an immediate stop under traffic ---------------------------------------------------------------
 
 my $script = PostgreSQL::Test::Utils::tempdir() . '/script.sql';
 append_to_file($script, <<'EOS');
@@ -117,9 +117,10 @@ foreach my $mode ('immediate', 'fast')
 		'>', \$out, '2>', \$err, IPC::Run::timeout(60 + $GUARD));
 
 	wait_for($node, q{SELECT sum(attempts) > 100 FROM llm_stat_target});
-	$node->restart($mode);
+	$node->stop($mode);
 	$traffic->finish;
-	nothing_held($node, "nothing is held after a restart in mode $mode under traffic");
+	$node->start;
+	nothing_held($node, "nothing is held after a stop in mode $mode under traffic");
 	is(try_call($node, $_, 'hello')->{sqlstate}, undef, "... a call over $_ works") foreach qw(mock wire);
 }
 $simulator->wait_in_flight(0);
