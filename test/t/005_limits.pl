@@ -212,13 +212,13 @@ value(q{DELETE FROM llm_quota WHERE route = 'one'; INSERT INTO llm_quota (role, 
 is($role{anna}->value($three), 4, 'per = tenant: four calls of members of a role for one tenant');
 is($role{ben}->value($three), 0, '... whoever they are');
 is($role{ben}->value($two), 4, '... and four for another tenant');
-value(q{DELETE FROM llm_quota WHERE role = 'team'; INSERT INTO llm_quota (role, rpm, window_kind, per)
+value(q{DELETE FROM llm_quota WHERE role = 'team'::regrole; INSERT INTO llm_quota (role, rpm, window_kind, per)
 	VALUES ('team', 4, 'strict', 'shared')});
 is($role{anna}->value($two) + $role{ben}->value($three), 4, 'per = shared: four calls in all');
 my $outside = value(q{SELECT (llm_try_invoke('one', 'x')).sqlstate IS NULL FROM (SELECT set_config('pgllm.require_quota', 'off', false)) AS s});
 is($outside, 't', 'the quota of a role does not bind superusers, who are no members');
 $_->quit foreach values %role;
-value(q{DELETE FROM llm_quota WHERE role = 'team'});
+value(q{DELETE FROM llm_quota WHERE role = 'team'::regrole});
 
 # ---- several limits bind, shadow, next_tier -----------------------------------------------------
 

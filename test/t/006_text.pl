@@ -141,7 +141,7 @@ foreach my $case (
 	[ q{'echo', 'x', '{"stop": [{"a": "x"}]}'}, '22023', qr/option "stop" must be an array/ ],
 	[ q{'echo', 'x', '{"allow_fallback": 1}'}, '22023', qr/option "allow_fallback" must be true or false/ ],
 	[ q{'echo', 'x', '{"system": {"a": 1}}'}, '22023', qr/option "system" must be a string/ ],
-	[ q{'echo', 'x', '{"model": "other"}'}, '42704', qr/model "other" does not exist/ ],
+	[ q{'echo', 'x', '{"model": "other"}'}, '22023', qr{route "echo" has no target with model "other"} ],
 	[ q{'echo', 'x', '{"route": "ids"}'}, '42501', qr/may not use route "ids"/ ],)
 {
 	my ($arguments, $sqlstate, $message, $hint) = @$case;

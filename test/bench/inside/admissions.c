@@ -67,7 +67,7 @@ admit_and_settle(PglPlan *plan, PglObstacle *obstacles, PglAdmission *admission)
 	int64_t used;
 
 	pgl_shmem_lock();
-	pgl_admit(plan, &state, now_us, obstacles, admission);
+	pgl_admit(plan, &state, false, now_us, obstacles, admission);
 	pgl_shmem_unlock();
 	if (admission->decision != PGL_DECISION_GO)
 		return false;
