@@ -182,9 +182,6 @@ extern int pgl_catalog_quotas(const PglSnapshot *snapshot, const PglQuota *const
 
 /* Every name hash in shared memory comes from here, so that all layers agree. */
 extern uint64_t pgl_catalog_hash(const char *text);
-/* Schema and OID of the extension in this database; throws if it is not created. */
-extern unsigned int pgl_catalog_extension_schema(void);
-
 /* Register the invalidation callback; called once per backend by _PG_init's descendants. */
 extern void pgl_catalog_init(void);
 

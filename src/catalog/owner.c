@@ -99,12 +99,3 @@ pgl_catalog_run_as_owner(PglOwnerBody body, void *arg)
 	}
 	PG_END_TRY();
 }
-
-unsigned int
-pgl_catalog_extension_schema(void)
-{
-	PglExtension extension;
-
-	require_extension(&extension);
-	return extension.schema;
-}

@@ -269,21 +269,6 @@ pgl_mux_has_builtin_ca_file(void)
 	return mux.has_builtin_ca_file;
 }
 
-/* Drop the multi handle with its idle connections; the next use makes a new one. */
-void
-pgl_mux_close(void)
-{
-	sigset_t saved;
-
-	if (!have_multi())
-		return;
-	block_signals(&saved);
-	(void) curl_multi_cleanup(mux.multi);
-	restore_signals(&saved);
-	mux.multi = NULL;
-	mux.timer_us = NO_TIMER;
-}
-
 /* Starts no resolver thread, so signals stay as they are; that happens when dispatching. */
 bool
 pgl_mux_add(CURL *easy)

@@ -19,7 +19,6 @@ extern void pgl_mux_remove(CURL *easy);
 extern void pgl_mux_wait(int64_t wake_us, uint32_t wait_event);
 extern void pgl_mux_dispatch(void);
 extern CURL *pgl_mux_next_ended(CURLcode *result); /* NULL: no more */
-extern void pgl_mux_close(void);                   /* only while no transfer runs */
 
 /* For the transfers' set-up; valid after pgl_mux_ensure. */
 extern bool pgl_mux_has_http2(void);

@@ -19,27 +19,9 @@
 #include "origin.h"
 #include "transfer.h"
 
-static bool forget_when_idle;
-
-/*
- * libcurl closes idle connections only with the multi handle, so that goes, once nothing runs on
- * it.  Until then nothing unsafe is kept: connections with another CA file are not shared, and the
- * address of a kept one is checked before each request.
- */
-static void
-close_if_idle(void)
-{
-	if (!forget_when_idle || pgl_transfer_in_flight() > 0)
-		return;
-	forget_when_idle = false;
-	pgl_mux_close();
-	pgl_origin_free_idle();
-}
-
 PglTransfer *
 pgl_net_start(const PglHttpRequest *request, PglTransferDone done, void *arg)
 {
-	close_if_idle();
 	return pgl_transfer_start(request, done, arg);
 }
 
@@ -64,18 +46,10 @@ pgl_net_turn(int64_t until_us, uint32_t wait_event)
 	pgl_transfer_collect();
 	pgl_transfer_expire();
 	pgl_transfer_call_back();
-	close_if_idle();
 }
 
 int
 pgl_net_in_flight(void)
 {
 	return pgl_transfer_in_flight();
-}
-
-void
-pgl_net_forget_connections(void)
-{
-	forget_when_idle = true;
-	close_if_idle();
 }

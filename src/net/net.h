@@ -87,7 +87,5 @@ extern void pgl_net_release(PglTransfer *transfer);
  */
 extern void pgl_net_turn(int64_t until_us, uint32_t wait_event);
 extern int pgl_net_in_flight(void);
-/* Close idle connections, once no transfer is in flight (configuration of a shard changed). */
-extern void pgl_net_forget_connections(void);
 
 #endif

@@ -12,8 +12,8 @@
  * and nothing else runs on it, all that depended on that attempt are "stranded" and fail with it.
  *
  * An origin is a scheme, host and port together with what decides whether they may be connected to:
- * scope and CA file.  Origins are malloc'ed, kept in a short list and freed when connections are
- * forgotten; they point to transfers but do not own them.
+ * scope and CA file.  Origins are malloc'ed and kept in a short list for the life of the backend; they
+ * point to transfers but do not own them.
  */
 #include "postgres.h"
 
@@ -180,26 +180,6 @@ pgl_origin_next_stranded(const PglOrigin *origin)
 	if (origin->nwaiting == 0)
 		return NULL;
 	return dlist_container(PglTransfer, origin_node, origin->waiting.head.next);
-}
-
-/* Free the origins nothing runs on. */
-void
-pgl_origin_free_idle(void)
-{
-	PglOrigin **link = &origins;
-
-	while (*link != NULL)
-	{
-		PglOrigin *origin = *link;
-
-		if (origin->nwaiting + origin->nconnecting + origin->nactive > 0)
-		{
-			link = &origin->next;
-			continue;
-		}
-		*link = origin->next;
-		free(origin);
-	}
 }
 
 void

@@ -15,7 +15,6 @@ extern void pgl_origin_note_connected(PglTransfer *transfer); /* safe in libcurl
 extern void pgl_origin_leave(PglTransfer *transfer);
 extern PglTransfer *pgl_origin_next_admissible(void);                  /* NULL: none */
 extern PglTransfer *pgl_origin_next_stranded(const PglOrigin *origin); /* NULL: none */
-extern void pgl_origin_free_idle(void);
 extern void pgl_origin_forget_all(void); /* after a fork: they are the parent's */
 
 #endif

@@ -65,21 +65,6 @@ extern PGDLLEXPORT void _PG_init(void);
 #define MarkGUCPrefixReserved(prefix) EmitWarningsOnPlaceholders(prefix)
 #endif
 
-/* 16 allocates settings, and the "extra" of check hooks, with guc_malloc; before, with malloc. */
-#if PG_VERSION_NUM < 160000
-static inline void *
-guc_malloc(int elevel, size_t size)
-{
-	void *chunk = malloc(size ? size : 1);
-
-	if (chunk == NULL)
-		ereport(elevel, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
-	return chunk;
-}
-
-#define guc_free(chunk) free(chunk)
-#endif
-
 /*
  * 15 wants shared memory to be asked for in shmem_request_hook and nowhere else; 14 has no such
  * hook and wants it asked for in _PG_init.
@@ -115,20 +100,6 @@ static inline ProcNumber
 pgl_my_proc_number(void)
 {
 	return MyProc == NULL ? INVALID_PROC_NUMBER : GetNumberFromPGProc(MyProc);
-}
-
-/* How many proc numbers there are: the size of arrays indexed by them. */
-static inline int
-pgl_max_proc_number(void)
-{
-	return (int) ProcGlobal->allProcCount;
-}
-
-/* The process with that number; its pid is 0 when the slot is free.  It may be gone any moment. */
-static inline PGPROC *
-pgl_proc_by_number(ProcNumber number)
-{
-	return &ProcGlobal->allProcs[number];
 }
 
 /* Setting the latch of a process that is gone wakes its successor for nothing, which is harmless.

@@ -62,13 +62,6 @@ pgl_provider_find(const char *name)
 	return NULL;
 }
 
-/* Kept in step with the registry by a unit test; a constant needs no memory and no lock. */
-const char *
-pgl_provider_names(void)
-{
-	return "bedrock, mock";
-}
-
 /* ---- request ---- */
 
 void

@@ -103,7 +103,6 @@ typedef struct PglProvider
 } PglProvider;
 
 extern const PglProvider *pgl_provider_find(const char *name); /* NULL: no such provider */
-extern const char *pgl_provider_names(void);                   /* "bedrock, mock" for hints */
 
 extern const PglProvider pgl_provider_bedrock;
 extern const PglProvider pgl_provider_mock;

@@ -74,12 +74,6 @@ pgl_shmem_init(void)
 	shmem_startup_hook = attach_memory;
 }
 
-bool
-pgl_shmem_is_ready(void)
-{
-	return shared_lock != NULL;
-}
-
 /*
  * A backend leaves.  Its transaction was aborted before, which gave back what its calls held; this is the
  * net below, so that nothing can stay behind, and whoever waited is woken.

