@@ -1,8 +1,9 @@
 /*
  * admit.c — routing and admission in one critical section: see admit.h.
  *
- * Order of questions: limits of tenant and role (once per call) → candidates by tier, in the order of the
- * strategy, those not yet tried first → cool-down, breaker, retry budget, limits of the candidate.
+ * Order of questions: limits of tenant and role (once per call) → candidates by tier, in the order
+ * of the strategy, those not yet tried first → cool-down, breaker, retry budget, limits of the
+ * candidate.
  */
 #include "postgres.h"
 
@@ -179,8 +180,9 @@ longest_obstacle(const PglObstacle *obstacles, int n)
 }
 
 /*
- * Is it only a place in flight that is missing, with calls of the same statement out that will give theirs
- * back?  A statement must not be refused because of itself, so that is waited for in any case.
+ * Is it only a place in flight that is missing, with calls of the same statement out that will give
+ * theirs back?  A statement must not be refused because of itself, so that is waited for in any
+ * case.
  */
 static bool
 waits_for_sibling(const Decider *decider, const PglObstacle *obstacle)
@@ -314,9 +316,8 @@ take_candidate(Decider *decider, int c, const int *limits, int nlimits, const in
 		state->call_lease =
 			pgl_lease_take(decider->call_limits, decider->ncall_limits, plan->reserve_tokens,
 						   tenant, "", plan->database, decider->now_us);
-	state->attempt_lease =
-		pgl_lease_take(limits, nlimits, candidate->reserve_tokens, tenant, candidate->target->name,
-					   plan->database, decider->now_us);
+	state->attempt_lease = pgl_lease_take(limits, nlimits, candidate->reserve_tokens, tenant,
+										  candidate->target->name, plan->database, decider->now_us);
 	decider->out->domain_probe = pgl_breaker_enter(breakers[0], decider->now_us);
 	decider->out->credential_probe = pgl_breaker_enter(breakers[1], decider->now_us);
 }
@@ -406,10 +407,10 @@ try_candidates(Decider *decider, bool retry_pass)
 		int c = plan->order[i];
 		const PglCandidate *candidate = &plan->candidates[c];
 
-		if (candidate->dropped || candidate->excluded || candidate->tries >= candidate->tries_allowed)
+		if (candidate->dropped || candidate->excluded ||
+			candidate->tries >= candidate->tries_allowed)
 		{
-			decider->obstacles[c].block =
-				candidate->dropped ? PGL_BLOCK_DROPPED : PGL_BLOCK_TRIED;
+			decider->obstacles[c].block = candidate->dropped ? PGL_BLOCK_DROPPED : PGL_BLOCK_TRIED;
 			continue;
 		}
 		if ((candidate->tries > 0) != retry_pass)
@@ -431,8 +432,9 @@ try_candidates(Decider *decider, bool retry_pass)
 }
 
 /*
- * Breakers keep every candidate out.  Whom to send all the same: one that is recovering, else the one that
- * reopens first, as the single probe; -1 if there is something to wait for, or a probe is out already.
+ * Breakers keep every candidate out.  Whom to send all the same: one that is recovering, else the
+ * one that reopens first, as the single probe; -1 if there is something to wait for, or a probe is
+ * out already.
  */
 static int
 least_broken(const Decider *decider)
@@ -482,7 +484,8 @@ try_least_broken(Decider *decider)
 	return true;
 }
 
-/* Is waiting for a better than waiting for b?  What is known to come beats what may come any time. */
+/* Is waiting for a better than waiting for b?  What is known to come beats what may come any time.
+ */
 static bool
 comes_sooner(const PglObstacle *a, const PglObstacle *b)
 {

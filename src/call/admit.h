@@ -1,9 +1,9 @@
 /*
  * admit.h — the moment of decision: which candidate may go now, and if none, what to do about it.
  *
- * Routing and admission are one critical section: the limits of tenant and role, the order inside the
- * tiers, cool-downs, breakers and the limits of each candidate are looked at, and the first candidate
- * that passes everything takes all its debits, or nothing changes at all.
+ * Routing and admission are one critical section: the limits of tenant and role, the order inside
+ * the tiers, cool-downs, breakers and the limits of each candidate are looked at, and the first
+ * candidate that passes everything takes all its debits, or nothing changes at all.
  */
 #ifndef PGL_CALL_ADMIT_H
 #define PGL_CALL_ADMIT_H
@@ -37,9 +37,9 @@ typedef struct PglObstacle
 
 typedef enum PglDecision
 {
-	PGL_DECISION_GO,       /* candidate and leases are set */
-	PGL_DECISION_REFUSED,  /* a limit of tenant or role: no candidate can help */
-	PGL_DECISION_BLOCKED,  /* every candidate left is blocked for the moment */
+	PGL_DECISION_GO,        /* candidate and leases are set */
+	PGL_DECISION_REFUSED,   /* a limit of tenant or role: no candidate can help */
+	PGL_DECISION_BLOCKED,   /* every candidate left is blocked for the moment */
 	PGL_DECISION_EXHAUSTED, /* no candidate is left */
 	PGL_DECISION_NO_MEMORY  /* shared memory has no room for another lease or limit */
 } PglDecision;
@@ -83,8 +83,8 @@ typedef struct PglAdmitState
 extern void pgl_admit(PglPlan *plan, PglAdmitState *state, bool has_siblings, int64_t now_us,
 					  PglObstacle *obstacles, PglAdmission *out);
 /* Locked.  Look at every candidate, in any case and without any effect; plan->order ranks them. */
-extern void pgl_admit_examine(PglPlan *plan, int64_t now_us, PglObstacle *obstacles,
-							  PglAdmission *out);
+extern void
+pgl_admit_examine(PglPlan *plan, int64_t now_us, PglObstacle *obstacles, PglAdmission *out);
 extern const char *pgl_block_name(PglBlock block);
 
 #endif

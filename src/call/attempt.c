@@ -1,9 +1,10 @@
 /*
  * attempt.c — one attempt: build, sign, send; read, classify, settle, and decide what comes next.
  *
- * Settling follows what the provider will bill.  A reply with usage is settled to it, refusals included.
- * An error reply used its request but no tokens.  A connection that never stood used nothing.  Where we
- * cannot know — a timeout, a connection cut before or in the reply, a cancel — the reservation stays.
+ * Settling follows what the provider will bill.  A reply with usage is settled to it, refusals
+ * included. An error reply used its request but no tokens.  A connection that never stood used
+ * nothing.  Where we cannot know — a timeout, a connection cut before or in the reply, a cancel —
+ * the reservation stays.
  */
 #include "postgres.h"
 
@@ -19,7 +20,8 @@
 
 #define BACKOFF_BASE_US INT64_C(50000)
 #define BACKOFF_CAP_US INT64_C(20000000)
-#define SUCCESSOR_SHARE 4 /* of the time left, one part in so many is kept for the next candidate */
+#define SUCCESSOR_SHARE 4 /* of the time left, one part in so many is kept for the next candidate \
+						   */
 
 static const PglTarget *
 current_target(const PglCall *call)
@@ -219,8 +221,8 @@ take_reply(PglCall *call)
 }
 
 /*
- * Quota tokens that the provider will count for the attempt: what it reported, nothing for an error reply,
- * and the whole reservation where we cannot know.
+ * Quota tokens that the provider will count for the attempt: what it reported, nothing for an error
+ * reply, and the whole reservation where we cannot know.
  */
 static int64_t
 billed_tokens(const PglCall *call, PglCause cause)
@@ -285,9 +287,9 @@ mark_candidates(PglCall *call, PglCause cause)
 	int c;
 
 	failed->tries_allowed = 1 + rule->same_target;
-	failed->retry_cost = !rule->spend_retry            ? 0
+	failed->retry_cost = !rule->spend_retry           ? 0
 						 : cause == PGL_CAUSE_TIMEOUT ? PGL_RETRY_COST_TIMEOUT
-													   : PGL_RETRY_COST;
+													  : PGL_RETRY_COST;
 	failed->not_before_us =
 		pgl_clock_us() + pgl_retry_backoff_us(failed->tries - 1, BACKOFF_BASE_US, BACKOFF_CAP_US,
 											  (uint32_t) pgl_random_u64());
@@ -305,7 +307,8 @@ mark_candidates(PglCall *call, PglCause cause)
 	}
 }
 
-/* The provider rejected the credential: a value read anew earns the same target one more attempt. */
+/* The provider rejected the credential: a value read anew earns the same target one more attempt.
+ */
 static bool
 retry_with_fresh_credential(PglCall *call, PglCause cause)
 {

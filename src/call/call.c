@@ -1,10 +1,10 @@
 /*
  * call.c — birth and death of a call.
  *
- * A call and all that it points to live in a memory context of their own below TopMemoryContext, never
- * in query memory: on ERROR query memory is freed before resource owners run, and a transfer still
- * points into the call then.  The resource owner callback below is the net under every exit that is not
- * pgl_call_free: error, cancel, statement_timeout, subtransaction abort.
+ * A call and all that it points to live in a memory context of their own below TopMemoryContext,
+ * never in query memory: on ERROR query memory is freed before resource owners run, and a transfer
+ * still points into the call then.  The resource owner callback below is the net under every exit
+ * that is not pgl_call_free: error, cancel, statement_timeout, subtransaction abort.
  */
 #include "postgres.h"
 
@@ -27,7 +27,7 @@ release_calls(ResourceReleasePhase phase, bool isCommit, bool isTopLevel, void *
 
 	if (phase != RESOURCE_RELEASE_BEFORE_LOCKS)
 		return;
-	dlist_foreach_modify(iter, pgl_engine_calls())
+	dlist_foreach_modify (iter, pgl_engine_calls())
 	{
 		PglCall *call = dlist_container(PglCall, node, iter.cur);
 
@@ -49,8 +49,8 @@ pgl_call_init(void)
 static void
 make_call_id(unsigned char id[16])
 {
-	int64_t ms = (GetCurrentTimestamp() + (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) *
-											  SECS_PER_DAY * USECS_PER_SEC) /
+	int64_t ms = (GetCurrentTimestamp() +
+				  (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * SECS_PER_DAY * USECS_PER_SEC) /
 				 1000;
 	uint64_t random[2] = {pgl_random_u64(), pgl_random_u64()};
 	int i;
@@ -147,11 +147,11 @@ pgl_call_start(const PglCallArgs *args)
 
 	copy_request(call, args);
 	call->allow_truncated = args->allow_truncated;
+	call->alone = args->alone;
 	input_bytes =
 		call->request.prompt_len + (call->request.system ? strlen(call->request.system) : 0);
 	if (input_bytes > PGL_MAX_REQUEST_BYTES / 2 - REQUEST_OVERHEAD)
-		ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-						errmsg("prompt is too large"),
+		ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED), errmsg("prompt is too large"),
 						errdetail("It has %zu bytes; at most %d are sent.", input_bytes,
 								  PGL_MAX_REQUEST_BYTES / 2 - REQUEST_OVERHEAD)));
 	call->plan = pgl_plan_build(args, input_bytes, &call->snapshot);
@@ -175,6 +175,18 @@ pgl_call_start_probe(const char *target)
 	begin(call);
 	MemoryContextSwitchTo(caller);
 	return call;
+}
+
+void
+pgl_call_set_tag(PglCall *call, int64_t tag)
+{
+	call->tag = tag;
+}
+
+int64_t
+pgl_call_tag(const PglCall *call)
+{
+	return call->tag;
 }
 
 bool

@@ -1,13 +1,13 @@
 /*
  * call.h — one call's life, and many calls in flight.
  *
- * A call is started, driven, read and freed.  Starting checks the caller's arguments and privileges and
- * throws on mistakes; from then on failure is data, and only interrupts throw.  Driving one call drives
- * all calls of the backend.
+ * A call is started, driven, read and freed.  Starting checks the caller's arguments and privileges
+ * and throws on mistakes; from then on failure is data, and only interrupts throw.  Driving one
+ * call drives all calls of the backend.
  *
- * Ownership: a call belongs to the resource owner that was current when it started.  The starter frees
- * it; if an ERROR or a (sub)transaction abort comes first, its resource owner does: the transfer is
- * cancelled, leases are abandoned, queue places given up, memory freed.
+ * Ownership: a call belongs to the resource owner that was current when it started.  The starter
+ * frees it; if an ERROR or a (sub)transaction abort comes first, its resource owner does: the
+ * transfer is cancelled, leases are abandoned, queue places given up, memory freed.
  */
 #ifndef PGL_CALL_CALL_H
 #define PGL_CALL_CALL_H
@@ -37,6 +37,7 @@ typedef struct PglCallArgs
 	double top_p;
 	bool no_fallback;
 	bool allow_truncated;
+	bool alone; /* the caller starts no other before this one is done: it may sleep on a lock */
 } PglCallArgs;
 
 /* What became of it.  Everything lives as long as the call. */
@@ -61,21 +62,26 @@ typedef struct PglOutcome
 	PglUsage usage;
 	int64_t cost_nano_usd; /* -1: no price known */
 	int64_t queue_us;
-	int64_t connect_us;    /* -1: none, as for first_byte_us */
+	int64_t connect_us; /* -1: none, as for first_byte_us */
 	int64_t first_byte_us;
 	int64_t total_us;
 	unsigned char call_id[16]; /* UUID, version 7 */
 } PglOutcome;
 
 extern PglCall *pgl_call_start(const PglCallArgs *args);
-/* A call of at most one token to one target, past tenants, quotas and breakers, but within the limits of
- * the target itself: the doctor's probe. */
+/* A call of at most one token to one target, past tenants, quotas and breakers, but within the
+ * limits of the target itself: the doctor's probe. */
 extern PglCall *pgl_call_start_probe(const char *target);
 extern bool pgl_call_is_done(const PglCall *call);
 extern void pgl_call_wait(PglCall *call); /* until done; throws interrupts only */
-extern void pgl_call_drive(void);         /* wait for something to happen to any call, and act on it */
+extern void pgl_call_drive(void); /* wait for something to happen to any call, and act on it */
+/* A call that has come to its end since it was last asked; NULL if there is none. */
+extern PglCall *pgl_call_next_done(void);
+extern void pgl_call_set_tag(PglCall *call, int64_t tag); /* to find it again then */
+extern int64_t pgl_call_tag(const PglCall *call);
 extern const PglOutcome *pgl_call_outcome(const PglCall *call); /* once done */
-extern void pgl_call_raise(const PglCall *call) __attribute__((noreturn)); /* its failure as ERROR */
+extern void
+pgl_call_raise(const PglCall *call) __attribute__((noreturn)); /* its failure as ERROR */
 extern void pgl_call_free(PglCall *call);
 extern void pgl_call_init(void); /* from _PG_init */
 

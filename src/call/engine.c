@@ -1,9 +1,9 @@
 /*
  * engine.c — drive all calls of the backend: timers, wake-ups, replies.
  *
- * A call with something to do is on the ready list; nothing else is looked at, so a thousand calls in
- * flight cost no more per event than one.  Advancing a call takes it through as many phases as it can go
- * without waiting.
+ * A call with something to do is on the ready list; nothing else is looked at, so a thousand calls
+ * in flight cost no more per event than one.  Advancing a call takes it through as many phases as
+ * it can go without waiting.
  */
 #include "postgres.h"
 
@@ -23,6 +23,7 @@ static int compare_timers(const pairingheap_node *a, const pairingheap_node *b, 
 
 static dlist_head calls = DLIST_STATIC_INIT(calls);
 static dlist_head ready = DLIST_STATIC_INIT(ready);
+static dlist_head done = DLIST_STATIC_INIT(done); /* nobody has asked for them yet */
 static pairingheap timers = {compare_timers, NULL, NULL};
 static int unfinished = 0;
 
@@ -76,7 +77,21 @@ pgl_engine_remove(PglCall *call)
 {
 	if (call->phase != PGL_CALL_DONE)
 		retire(call);
+	if (call->is_listed_done)
+		dlist_delete(&call->done_node);
 	dlist_delete(&call->node);
+}
+
+PglCall *
+pgl_call_next_done(void)
+{
+	PglCall *call;
+
+	if (dlist_is_empty(&done))
+		return NULL;
+	call = dlist_container(PglCall, done_node, dlist_pop_head_node(&done));
+	call->is_listed_done = false;
+	return call;
 }
 
 void
@@ -114,7 +129,8 @@ end_of_patience(const PglCall *call, int64_t statement_deadline_us)
 
 	if (!admission->can_wait)
 		return 0;
-	/* A cool-down ends soon, and so do calls of our own; a limit is waited for as long as agreed. */
+	/* A cool-down ends soon, and so do calls of our own; a limit is waited for as long as agreed.
+	 */
 	if (admission->wait_limit && !admission->wait_for_sibling)
 		last_us = Min(last_us, call->wait_deadline_us);
 	return last_us;
@@ -238,6 +254,8 @@ pgl_engine_advance(PglCall *call)
 	{
 		pgl_queue_leave(call);
 		retire(call);
+		dlist_push_tail(&done, &call->done_node);
+		call->is_listed_done = true;
 		pgl_meter_done(call);
 	}
 	MemoryContextSwitchTo(caller);
@@ -260,7 +278,7 @@ collect_due(int64_t now_us)
 	}
 	if (pgl_queue_length() == 0)
 		return;
-	dlist_foreach(iter, &calls)
+	dlist_foreach (iter, &calls)
 	{
 		PglCall *call = dlist_container(PglCall, node, iter.cur);
 
@@ -292,6 +310,5 @@ pgl_call_drive(void)
 	pgl_net_turn(until_us, wait_event_now());
 	collect_due(pgl_clock_us());
 	while (!dlist_is_empty(&ready))
-		pgl_engine_advance(
-			dlist_container(PglCall, ready_node, dlist_head_node(&ready)));
+		pgl_engine_advance(dlist_container(PglCall, ready_node, dlist_head_node(&ready)));
 }

@@ -19,8 +19,8 @@ limit_text(const PglLimitSpec *limit)
 
 	initStringInfo(&out);
 	appendStringInfoString(&out, limit->key.scope == PGL_SCOPE_DOMAIN   ? "domain "
-								  : limit->key.scope == PGL_SCOPE_TARGET ? "target "
-																		 : "");
+								 : limit->key.scope == PGL_SCOPE_TARGET ? "target "
+																		: "");
 	appendStringInfoString(&out, limit->name);
 	if (limit->subject[0])
 		appendStringInfo(&out, " of %s", limit->subject);
@@ -149,9 +149,10 @@ first_candidate(const PglPlan *plan)
 	for (i = 0; i < plan->ncandidates; i++)
 		if (plan->candidates[plan->order[i]].dropped == NULL)
 			return &plan->candidates[plan->order[i]];
-	ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					errmsg("no target of route \"%s\" may be used for this call", plan->route->name),
-					errhint("SELECT * FROM llm_explain(...) tells why.")));
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("no target of route \"%s\" may be used for this call", plan->route->name),
+			 errhint("SELECT * FROM llm_explain(...) tells why.")));
 }
 
 static void
@@ -164,7 +165,8 @@ render_candidate(const PglCandidate *candidate, const PglCallArgs *args, PglOutg
 										 .model_id = target->model_id,
 										 .parameters = target->parameters};
 	PglChatRequest request = {
-		.system = args->system ? pg_server_to_any(args->system, strlen(args->system), PG_UTF8) : NULL,
+		.system =
+			args->system ? pg_server_to_any(args->system, strlen(args->system), PG_UTF8) : NULL,
 		.prompt = pg_server_to_any(args->prompt, args->prompt_len, PG_UTF8),
 		.prompt_len = utf8_length(args->prompt, args->prompt_len),
 		.max_tokens = candidate->max_tokens,

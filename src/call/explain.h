@@ -23,7 +23,8 @@ typedef struct PglExplanation
 	const char **limits; /* names of the limits it must pass */
 } PglExplanation;
 
-/* Rows in the order in which candidates would be tried; palloc'ed.  Throws as starting a call does. */
+/* Rows in the order in which candidates would be tried; palloc'ed.  Throws as starting a call does.
+ */
 extern int pgl_explain_call(const PglCallArgs *args, PglExplanation **rows);
 
 typedef struct PglRendering

@@ -1,10 +1,11 @@
 /*
  * health.c — what an attempt tells about its quota domain and its credential.
  *
- * Only what the provider did counts.  Not counted are attempts that never left, failures for lack of our
- * own resources, and time-outs that only a caller's short patience made: a tenant that asks for an answer
- * within a millisecond must not open the breaker for everybody.  A breaker's probe is a resource like a
- * lease: every attempt that was let through as one gives it back, whatever becomes of it.
+ * Only what the provider did counts.  Not counted are attempts that never left, failures for lack
+ * of our own resources, and time-outs that only a caller's short patience made: a tenant that asks
+ * for an answer within a millisecond must not open the breaker for everybody.  A breaker's probe is
+ * a resource like a lease: every attempt that was let through as one gives it back, whatever
+ * becomes of it.
  */
 #include "postgres.h"
 
@@ -13,7 +14,8 @@
 #include "../pg/compat.h"
 #include "state.h"
 
-/* So long must a target without a timeout_ms of its own have been silent for a time-out to count. */
+/* So long must a target without a timeout_ms of its own have been silent for a time-out to count.
+ */
 #define SILENCE_US INT64_C(10000000)
 
 typedef struct Breakers

@@ -60,8 +60,8 @@ pgl_meter_phase(PglCall *call)
 	PglStatCounters *tenant;
 
 	pgl_shmem_lock();
-	show_activity(call, call->phase == PGL_CALL_QUEUED ? PGL_ACTIVITY_QUEUED
-													   : PGL_ACTIVITY_BACKOFF);
+	show_activity(call,
+				  call->phase == PGL_CALL_QUEUED ? PGL_ACTIVITY_QUEUED : PGL_ACTIVITY_BACKOFF);
 	tenant = tenant_counters(call);
 	if (tenant && call->phase == PGL_CALL_QUEUED && !call->counted_as_waiting)
 		tenant->waits++;

@@ -1,9 +1,9 @@
 /*
  * outcome.c — the end of a call: its answer, or an error that says what happened and what to do.
  *
- * Messages follow PostgreSQL's style.  DETAIL has one sentence per binding limit, attempt and candidate
- * that was passed over, and ends with retry_after_ms where a time is known.  Prompts and answers never
- * appear; the provider's own words do, cut to a line.
+ * Messages follow PostgreSQL's style.  DETAIL has one sentence per binding limit, attempt and
+ * candidate that was passed over, and ends with retry_after_ms where a time is known.  Prompts and
+ * answers never appear; the provider's own words do, cut to a line.
  */
 #include "postgres.h"
 
@@ -33,8 +33,9 @@ from_utf8(const char *source, size_t len, size_t *out_len)
 		return NULL;
 	converted = palloc(len * MAX_CONVERSION_GROWTH + 1);
 	read = pg_do_encoding_conversion_buf(
-		conversion, PG_UTF8, GetDatabaseEncoding(), unconstify(unsigned char *, (const unsigned char *) source),
-		len, (unsigned char *) converted, len * MAX_CONVERSION_GROWTH + 1, true);
+		conversion, PG_UTF8, GetDatabaseEncoding(),
+		unconstify(unsigned char *, (const unsigned char *) source), len,
+		(unsigned char *) converted, len * MAX_CONVERSION_GROWTH + 1, true);
 	if (read != len)
 		return NULL;
 	*out_len = strlen(converted);
@@ -66,8 +67,7 @@ set_identity(PglCall *call)
 	outcome->region = target->shard->region[0] ? target->shard->region : NULL;
 	outcome->model = target->model->name;
 	outcome->usage = call->reply.usage;
-	outcome->request_id =
-		call->reply.request_id[0] ? provider_words(call->reply.request_id) : NULL;
+	outcome->request_id = call->reply.request_id[0] ? provider_words(call->reply.request_id) : NULL;
 	outcome->finish_reason =
 		call->reply.finish_reason[0] ? provider_words(call->reply.finish_reason) : NULL;
 }
@@ -84,7 +84,8 @@ fail(PglCall *call, int sqlstate, const char *message, const char *detail, const
 	outcome->hint = hint;
 	call->phase = PGL_CALL_DONE;
 	pgl_shmem_lock();
-	pgl_lease_settle(&call->admit.call_lease, call->any_arrived, call->billed_tokens, pgl_clock_us());
+	pgl_lease_settle(&call->admit.call_lease, call->any_arrived, call->billed_tokens,
+					 pgl_clock_us());
 	pgl_shmem_unlock();
 }
 
@@ -322,8 +323,8 @@ pgl_outcome_failed(PglCall *call)
 			 "Try again later, let calls wait with max_wait_ms, or add targets to the route.");
 	}
 	else
-		fail(call, ERRCODE_LM_ALL_FAILED,
-			 psprintf("no target of route \"%s\" could answer", route), detail.data, NULL);
+		fail(call, ERRCODE_LM_ALL_FAILED, psprintf("no target of route \"%s\" could answer", route),
+			 detail.data, NULL);
 }
 
 void

@@ -16,9 +16,9 @@
 #include "plan.h"
 
 /*
- * Input tokens are estimated from bytes: three per token errs on the high side for every tokenizer in
- * use, so a reservation seldom falls short.  Six bytes per token errs on the low side: a prompt that is
- * too long even so cannot fit.
+ * Input tokens are estimated from bytes: three per token errs on the high side for every tokenizer
+ * in use, so a reservation seldom falls short.  Six bytes per token errs on the low side: a prompt
+ * that is too long even so cannot fit.
  */
 #define BYTES_PER_TOKEN_HIGH 3
 #define BYTES_PER_TOKEN_LOW 6
@@ -67,9 +67,9 @@ find_tenant(const PglSnapshot *snapshot, const char *name)
 	const PglTenant *tenant = pgl_catalog_find_tenant(snapshot, name);
 
 	if (tenant == NULL)
-		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
-						errmsg("tenant \"%s\" does not exist", name),
-						errhint("Tenants are rows of llm_tenant.")));
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("tenant \"%s\" does not exist", name),
+				 errhint("Tenants are rows of llm_tenant.")));
 	check_grant(tenant);
 	if (!tenant->enabled)
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -181,8 +181,6 @@ add_target_limits(const PglPlan *plan, PglCandidate *candidate)
 static bool
 quota_matches(const PglQuota *quota, const PglPlan *plan, Oid user)
 {
-	if (quota->tenant && strcmp(quota->tenant, plan->tenant->name) != 0)
-		return false;
 	if (quota->route && strcmp(quota->route, plan->route->name) != 0)
 		return false;
 	return !OidIsValid(quota->role) || is_member_of_role_nosuper(user, quota->role);
@@ -221,13 +219,13 @@ quota_spec(const PglQuota *quota, const PglPlan *plan, Oid user)
 	return spec;
 }
 
-/* Quotas of the call as a whole bind every candidate; those of a model only its candidates. */
-static void
-add_quotas(PglPlan *plan)
+/*
+ * Quotas of the call as a whole bind every candidate; those of a model only its candidates. Returns
+ * how many of the list are enforced on the call.
+ */
+static int
+add_matching_quotas(PglPlan *plan, const PglQuota *const *quotas, int nquotas, Oid user)
 {
-	Oid user = GetOuterUserId();
-	const PglQuota *const *quotas;
-	int nquotas = pgl_catalog_quotas(plan->snapshot, &quotas);
 	int matching = 0;
 	int i;
 	int c;
@@ -251,6 +249,18 @@ add_quotas(PglPlan *plan)
 				add_limit(candidate->limits, &candidate->nlimits, &spec);
 		}
 	}
+	return matching;
+}
+
+static void
+add_quotas(PglPlan *plan)
+{
+	Oid user = GetOuterUserId();
+	const PglQuota *const *general;
+	int ngeneral = pgl_catalog_general_quotas(plan->snapshot, &general);
+	int matching = add_matching_quotas(plan, general, ngeneral, user) +
+				   add_matching_quotas(plan, plan->tenant->quotas, plan->tenant->nquotas, user);
+
 	if (matching == 0 && pgl_guc_require_quota)
 		ereport(
 			ERROR,
@@ -300,12 +310,10 @@ pgl_plan_build(const PglCallArgs *args, size_t input_bytes, const PglSnapshot **
 	plan->route = find_route(plan->snapshot, plan->tenant, args->route);
 	if (args->model)
 		check_model(plan->route, args->model);
-	plan->max_wait_ms = args->max_wait_ms >= 0
-							? Min(args->max_wait_ms, plan->tenant->max_wait_ms)
-							: plan->tenant->max_wait_ms;
+	plan->max_wait_ms = args->max_wait_ms >= 0 ? Min(args->max_wait_ms, plan->tenant->max_wait_ms)
+											   : plan->tenant->max_wait_ms;
 	plan->may_wait = args->max_wait_ms >= 0 ? args->max_wait_ms > 0 : plan->tenant->wait_at_limit;
-	plan->sticky_hash =
-		pgl_catalog_hash(args->sticky_key ? args->sticky_key : plan->tenant->name);
+	plan->sticky_hash = pgl_catalog_hash(args->sticky_key ? args->sticky_key : plan->tenant->name);
 	plan->input_estimate = input_bytes / BYTES_PER_TOKEN_HIGH + TOKENS_OF_FRAME;
 	plan->ncandidates = plan->route->nentries;
 	plan->candidates = palloc0(sizeof(PglCandidate) * plan->ncandidates);
@@ -348,8 +356,8 @@ pgl_plan_build_probe(const char *name, const PglSnapshot **pinned)
 			fill_candidate(plan, &plan->candidates[plan->ncandidates++], &entry, 1);
 		}
 	if (plan->ncandidates == 0)
-		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
-						errmsg("target \"%s\" does not exist", name)));
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("target \"%s\" does not exist", name)));
 	prepare_admission(plan);
 	return plan;
 }

@@ -2,8 +2,8 @@
  * plan.h — who may call what: authorisation, candidates, and the limits each must pass.
  *
  * A plan is made once per call from a pinned configuration snapshot.  Authority is decided here for
- * every candidate, fallbacks included: geography, models, capabilities, context window.  What changes
- * from moment to moment (limits, breakers, whose turn it is) is decided in admit.h.
+ * every candidate, fallbacks included: geography, models, capabilities, context window.  What
+ * changes from moment to moment (limits, breakers, whose turn it is) is decided in admit.h.
  */
 #ifndef PGL_CALL_PLAN_H
 #define PGL_CALL_PLAN_H
@@ -24,8 +24,8 @@ typedef struct PglCandidate
 	PglLimitSpec limits[PGL_CALL_MAX_LIMITS];
 	/* What happened to it in this call. */
 	int tries;
-	int tries_allowed;   /* grows when its failure allows another try on the same target */
-	bool excluded;       /* never again in this call */
+	int tries_allowed;     /* grows when its failure allows another try on the same target */
+	bool excluded;         /* never again in this call */
 	int64_t not_before_us; /* back-off before another try */
 	int retry_cost;        /* of another try, from the retry budget of its domain; 0: free */
 } PglCandidate;
@@ -51,11 +51,12 @@ typedef struct PglPlan
 } PglPlan;
 
 /*
- * Throws on caller mistakes.  The plan is palloc'ed in the current memory context and pins the snapshot,
- * which the caller must have stored before anything else can throw: hence the out parameter.
+ * Throws on caller mistakes.  The plan is palloc'ed in the current memory context and pins the
+ * snapshot, which the caller must have stored before anything else can throw: hence the out
+ * parameter.
  */
-extern PglPlan *pgl_plan_build(const PglCallArgs *args, size_t input_bytes,
-							   const PglSnapshot **pinned);
+extern PglPlan *
+pgl_plan_build(const PglCallArgs *args, size_t input_bytes, const PglSnapshot **pinned);
 extern PglPlan *pgl_plan_build_probe(const char *target, const PglSnapshot **pinned);
 
 #endif

@@ -1,18 +1,18 @@
 /*
  * queue.c — waiting for a limit, first come first served.
  *
- * A waiting call holds a ticket on the limit that binds it (shmem/limit.h), which keeps later arrivals
- * behind it.  How it sleeps depends on its backend:
+ * A waiting call holds a ticket on the limit that binds it (shmem/limit.h), which keeps later
+ *arrivals behind it.  How it sleeps depends on its backend:
  *
  *	by lock   the backend has no other call: it queues on the limit's advisory lock, an ordinary
- *	          transaction-level lock with a class of its own in pg_locks.  The lock manager keeps the
- *	          order of arrival, shows who waits for whom, and serves lock_timeout and deadlock checks.
- *	          The holder is the head of the queue; it sleeps until its units have flowed in, takes them and
- *	          lets the next one have the lock.  It never holds the lock across network I/O.  The lock
- *	          manager knows no deadline but lock_timeout, whose error could not be taken back soundly; so
- *	          nobody sleeps there behind somebody who may outstay him.
- *	by timer  all others, above all calls with siblings in flight, which must not block: a timer set to
- *	          the refill, and the latch when somebody gives something back.
+ *	          transaction-level lock with a class of its own in pg_locks.  The lock manager keeps
+ *the order of arrival, shows who waits for whom, and serves lock_timeout and deadlock checks. The
+ *holder is the head of the queue; it sleeps until its units have flowed in, takes them and lets the
+ *next one have the lock.  It never holds the lock across network I/O.  The lock manager knows no
+ *deadline but lock_timeout, whose error could not be taken back soundly; so nobody sleeps there
+ *behind somebody who may outstay him. by timer  all others, above all calls with siblings in
+ *flight, which must not block: a timer set to the refill, and the latch when somebody gives
+ *something back.
  */
 #include "postgres.h"
 
@@ -36,14 +36,15 @@ pgl_queue_length(void)
 }
 
 /*
- * Take a ticket for the limit that the decision named, or move there, keeping the place.  In the critical
- * section of the decision: whatever is given back from now on, we hear of it.
+ * Take a ticket for the limit that the decision named, or move there, keeping the place.  In the
+ * critical section of the decision: whatever is given back from now on, we hear of it.
  */
 bool
 pgl_queue_join(PglCall *call, int64_t deadline_us)
 {
 	int limit = pgl_limit_peek(&call->admission.wait_limit->key);
-	bool by_lock = pgl_engine_unfinished() == 1 && pgl_ticket_may_lock(limit, deadline_us);
+	bool by_lock =
+		call->alone && pgl_engine_unfinished() == 1 && pgl_ticket_may_lock(limit, deadline_us);
 
 	if (call->admit.ticket != PGL_NO_TICKET)
 	{

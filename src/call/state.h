@@ -19,7 +19,8 @@
 #include "admit.h"
 #include "call.h"
 
-#define PGL_CALL_MAX_ATTEMPTS 17 /* llm_route_policy allows 16, refreshing a credential adds one */
+#define PGL_CALL_MAX_ATTEMPTS 17 /* llm_route_policy allows 16, refreshing a credential adds one \
+								  */
 
 typedef enum PglCallPhase
 {
@@ -45,6 +46,9 @@ struct PglCall
 	dlist_node node;       /* in the list of all calls of this backend */
 	dlist_node ready_node; /* in the list of calls with something to do */
 	bool is_ready;
+	dlist_node done_node; /* in the list of calls that are done */
+	bool is_listed_done;
+	int64_t tag; /* the starter's own mark */
 	pairingheap_node timer;
 	bool has_timer;
 	int64_t timer_us;
@@ -55,6 +59,7 @@ struct PglCall
 	/* What is asked for, in UTF-8. */
 	PglChatRequest request;
 	bool allow_truncated;
+	bool alone; /* see PglCallArgs */
 	PglPlan *plan;
 	const PglSnapshot *snapshot; /* pinned */
 	int64_t started_us;
@@ -78,14 +83,15 @@ struct PglCall
 	int64_t answer_us; /* in-process: when the answer is due */
 	bool credential_refreshed;
 	int64_t billed_tokens; /* quota tokens of all attempts so far */
-	bool attempt_open; /* admitted, not settled yet */
-	bool arrived;      /* the provider may have seen the current attempt */
-	bool any_arrived;  /* or one before it */
-	bool local_failure; /* it failed for lack of memory or descriptors here */
+	bool attempt_open;     /* admitted, not settled yet */
+	bool arrived;          /* the provider may have seen the current attempt */
+	bool any_arrived;      /* or one before it */
+	bool local_failure;    /* it failed for lack of memory or descriptors here */
 	bool counted_as_waiting;
 	bool cost_unknown; /* of an attempt that used tokens */
-	uint64_t ordinal; /* attempts on the target before this one: the mock provider's script counts them */
-	bool sent; /* the current attempt has left: its outcome matters for the bill */
+	uint64_t ordinal;  /* attempts on the target before this one: the mock provider's script counts
+						  them */
+	bool sent;         /* the current attempt has left: its outcome matters for the bill */
 
 	int nattempts;
 	PglAttempt attempts[PGL_CALL_MAX_ATTEMPTS];
@@ -113,16 +119,16 @@ extern void pgl_health_forget(PglCall *call); /* the attempt tells nothing */
 
 /* queue.c */
 extern bool pgl_queue_join(PglCall *call, int64_t deadline_us); /* locked; false: no room */
-extern void pgl_queue_block(PglCall *call); /* sleep in the queue of the advisory lock */
-extern void pgl_queue_leave(PglCall *call); /* does not throw */
+extern void pgl_queue_block(PglCall *call);  /* sleep in the queue of the advisory lock */
+extern void pgl_queue_leave(PglCall *call);  /* does not throw */
 extern void pgl_queue_forget(PglCall *call); /* its ticket was dropped with the decision */
-extern int pgl_queue_length(void);          /* calls of this backend that hold a ticket */
+extern int pgl_queue_length(void);           /* calls of this backend that hold a ticket */
 
 /* outcome.c */
 extern void pgl_outcome_succeed(PglCall *call);
-extern void pgl_outcome_refused(PglCall *call);   /* limits of tenant or role, LM002 */
+extern void pgl_outcome_refused(PglCall *call); /* limits of tenant or role, LM002 */
 extern void pgl_outcome_no_memory(PglCall *call);
-extern void pgl_outcome_failed(PglCall *call);    /* no candidate left, or all blocked */
+extern void pgl_outcome_failed(PglCall *call); /* no candidate left, or all blocked */
 extern void pgl_outcome_final_cause(PglCall *call, PglCause cause);
 extern void pgl_outcome_deadline(PglCall *call);
 

@@ -1,8 +1,8 @@
 /*
  * wait.c — wait events, and how much time the statement has left.
  *
- * PostgreSQL 17 and later show the names PgllmHttp, PgllmQuota and PgllmBackoff in pg_stat_activity;
- * before, all of them are "Extension".
+ * PostgreSQL 17 and later show the names PgllmHttp, PgllmQuota and PgllmBackoff in
+ * pg_stat_activity; before, all of them are "Extension".
  */
 #include "postgres.h"
 

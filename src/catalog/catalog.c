@@ -212,6 +212,13 @@ pgl_catalog_quotas(const PglSnapshot *snapshot, const PglQuota *const **quotas)
 	return snapshot->quotas.count;
 }
 
+int
+pgl_catalog_general_quotas(const PglSnapshot *snapshot, const PglQuota *const **quotas)
+{
+	*quotas = (const PglQuota *const *) snapshot->quotas.items;
+	return snapshot->ngeneral_quotas;
+}
+
 /* 0 marks a free slot in shared memory, so no name may have it. */
 uint64_t
 pgl_catalog_hash(const char *name)

@@ -3,10 +3,11 @@
  *
  * A snapshot is built by SQL as the extension's owner, with everything resolved: routes point to
  * targets, targets to shards and models.  It lives in its own memory context below TopMemoryContext
- * and is replaced, never changed: a statement trigger on the tables invalidates it in every backend at
- * commit.  Calls in flight pin the snapshot they were planned from; the last unpin frees it.
+ * and is replaced, never changed: a statement trigger on the tables invalidates it in every backend
+ * at commit.  Calls in flight pin the snapshot they were planned from; the last unpin frees it.
  *
- * Names are in the server encoding.  `id` fields are 64-bit hashes of names, the keys of shared memory.
+ * Names are in the server encoding.  `id` fields are 64-bit hashes of names, the keys of shared
+ * memory.
  */
 #ifndef PGL_CATALOG_CATALOG_H
 #define PGL_CATALOG_CATALOG_H
@@ -121,6 +122,24 @@ typedef struct PglRoute
 	const PglRouteEntry *entries;
 } PglRoute;
 
+typedef struct PglQuota
+{
+	int64_t quota_id;
+	const char *tenant; /* selectors; NULL = any */
+	unsigned int role;  /* OID; 0 = any */
+	const char *route;
+	const char *model;
+	PglQuotaPer per;
+	int64_t rpm; /* 0 = none, as for the others */
+	int64_t tpm;
+	int max_inflight;
+	int64_t burst_requests;
+	int64_t burst_tokens;
+	PglWindowKind window_kind;
+	PglOnExceed on_exceed;
+	bool shadow;
+} PglQuota;
+
 typedef struct PglTenant
 {
 	const char *name;
@@ -137,25 +156,9 @@ typedef struct PglTenant
 	bool enabled;
 	const char *const *grantees;
 	int ngrantees;
+	const PglQuota *const *quotas; /* those that name this tenant */
+	int nquotas;
 } PglTenant;
-
-typedef struct PglQuota
-{
-	int64_t quota_id;
-	const char *tenant; /* selectors; NULL = any */
-	unsigned int role; /* OID; 0 = any */
-	const char *route;
-	const char *model;
-	PglQuotaPer per;
-	int64_t rpm; /* 0 = none, as for the others */
-	int64_t tpm;
-	int max_inflight;
-	int64_t burst_requests;
-	int64_t burst_tokens;
-	PglWindowKind window_kind;
-	PglOnExceed on_exceed;
-	bool shadow;
-} PglQuota;
 
 typedef struct PglSnapshot PglSnapshot;
 
@@ -167,9 +170,9 @@ extern const PglSnapshot *pgl_catalog_pin(void);
 extern void pgl_catalog_unpin(const PglSnapshot *snapshot);
 
 /*
- * When the snapshot was read, comparable between backends: live limits follow the newest configuration
- * they have met.  0 for one that may be older than the newest commit, or that holds changes of the own
- * transaction, which others must not be bound by before they are committed.
+ * When the snapshot was read, comparable between backends: live limits follow the newest
+ * configuration they have met.  0 for one that may be older than the newest commit, or that holds
+ * changes of the own transaction, which others must not be bound by before they are committed.
  */
 extern int64_t pgl_catalog_loaded_at(const PglSnapshot *snapshot);
 
@@ -178,7 +181,9 @@ extern const PglRoute *pgl_catalog_find_route(const PglSnapshot *snapshot, const
 extern int pgl_catalog_targets(const PglSnapshot *snapshot, const PglTarget *const **targets);
 extern int pgl_catalog_shards(const PglSnapshot *snapshot, const PglShard *const **shards);
 extern int pgl_catalog_tenants(const PglSnapshot *snapshot, const PglTenant *const **tenants);
+/* All quotas, or only those that name no tenant; the others hang at their tenant. */
 extern int pgl_catalog_quotas(const PglSnapshot *snapshot, const PglQuota *const **quotas);
+extern int pgl_catalog_general_quotas(const PglSnapshot *snapshot, const PglQuota *const **quotas);
 
 /* Every name hash in shared memory comes from here, so that all layers agree. */
 extern uint64_t pgl_catalog_hash(const char *text);

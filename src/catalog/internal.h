@@ -37,14 +37,15 @@ struct PglSnapshot
 {
 	MemoryContext context; /* holds everything, this struct included */
 	int pins;
-	int64 loaded_at; /* see pgl_catalog_loaded_at */
+	int64 loaded_at;           /* see pgl_catalog_loaded_at */
 	TimestampTz next_price_at; /* when the earliest price of the future becomes valid */
 	PglItems models;
 	PglItems shards;
 	PglItems targets;
 	PglItems routes;
 	PglItems tenants;
-	PglItems quotas;
+	PglItems quotas;     /* by tenant, those without one first */
+	int ngeneral_quotas; /* without a tenant */
 };
 
 /* A load in progress; what it allocates for good goes to snapshot->context. */

@@ -114,6 +114,34 @@ fill_quota(PglLoader *loader, PglRow *row, void *item)
 	quota->shadow = pgl_catalog_row_bool(row);
 }
 
+/* Quotas are ordered by tenant: each tenant gets its run of them, so that no call looks at others'.
+ */
+static void
+hand_out_quotas(PglSnapshot *snapshot)
+{
+	PglTenant *tenant = NULL;
+
+	snapshot->ngeneral_quotas = 0;
+	for (int i = 0; i < snapshot->quotas.count; i++)
+	{
+		const PglQuota *quota = snapshot->quotas.items[i];
+
+		if (quota->tenant == NULL)
+		{
+			snapshot->ngeneral_quotas++;
+			continue;
+		}
+		if (tenant == NULL || strcmp(tenant->name, quota->tenant) != 0)
+		{
+			tenant = pgl_catalog_find_item(&snapshot->tenants, quota->tenant);
+			if (tenant == NULL)
+				elog(ERROR, "quota " INT64_FORMAT " has no tenant", quota->quota_id);
+			tenant->quotas = (const PglQuota *const *) &snapshot->quotas.items[i];
+		}
+		tenant->nquotas++;
+	}
+}
+
 void
 pgl_catalog_load_tenants(PglLoader *loader)
 {
@@ -137,6 +165,7 @@ pgl_catalog_load_tenants(PglLoader *loader)
 		loader,
 		"SELECT quota_id, tenant, role::oid::int8, route, model, per, rpm, tpm, max_inflight,"
 		" burst_requests, burst_tokens, window_kind, on_exceed, mode = 'shadow'"
-		" FROM %1$s.llm_quota ORDER BY quota_id",
+		" FROM %1$s.llm_quota ORDER BY tenant COLLATE \"C\" NULLS FIRST, quota_id",
 		sizeof(PglQuota), fill_quota);
+	hand_out_quotas(snapshot);
 }

@@ -29,15 +29,15 @@ typedef enum PglCause
 
 typedef struct PglCauseRule
 {
-	const char *name;      /* as shown in DETAIL and views */
-	bool try_next;         /* another candidate may help */
-	int same_target;       /* retries allowed on the same target (after all others) */
-	bool cool_domain;      /* the quota domain cools down */
-	bool cool_credential;  /* the credential cools down */
-	bool larger_context;   /* only candidates with a larger context window may follow */
-	bool breaker_failure;  /* counts as a failure of the domain's breaker */
-	bool other_endpoint;   /* never the same endpoint again in this call */
-	bool spend_retry;      /* a further attempt takes a token from the retry budget */
+	const char *name;     /* as shown in DETAIL and views */
+	bool try_next;        /* another candidate may help */
+	int same_target;      /* retries allowed on the same target (after all others) */
+	bool cool_domain;     /* the quota domain cools down */
+	bool cool_credential; /* the credential cools down */
+	bool larger_context;  /* only candidates with a larger context window may follow */
+	bool breaker_failure; /* counts as a failure of the domain's breaker */
+	bool other_endpoint;  /* never the same endpoint again in this call */
+	bool spend_retry;     /* a further attempt takes a token from the retry budget */
 } PglCauseRule;
 
 extern const PglCauseRule *pgl_cause_rule(PglCause cause);

@@ -10,11 +10,11 @@
 #include "buf.h"
 
 /*
- * Append the value of `key` in `section` (NULL: lines before any section, or the whole file if it has
- * none) to `value`.  False if there is no such key, or the buffer is full.
+ * Append the value of `key` in `section` (NULL: lines before any section, or the whole file if it
+ * has none) to `value`.  False if there is no such key, or the buffer is full.
  */
-extern bool pgl_ini_lookup(const char *text, size_t len, const char *section, const char *key,
-						   PglBuf *value);
+extern bool
+pgl_ini_lookup(const char *text, size_t len, const char *section, const char *key, PglBuf *value);
 extern bool pgl_ini_has_section(const char *text, size_t len, const char *section);
 
 #endif

@@ -1,8 +1,9 @@
 /*
  * retry.h — how long to wait before another attempt, and whether one may be spent at all.
  *
- * Full jitter (wait = random * min(cap, base * 2^n)) and the retry budget are AWS's "standard" retry
- * mode: a budget of 500, a retry costs 5 (10 after a timeout), a first-try success gives 1 back.
+ * Full jitter (wait = random * min(cap, base * 2^n)) and the retry budget are AWS's "standard"
+ * retry mode: a budget of 500, a retry costs 5 (10 after a timeout), a first-try success gives 1
+ * back.
  */
 #ifndef PGL_CORE_RETRY_H
 #define PGL_CORE_RETRY_H

@@ -56,8 +56,8 @@ extern void pgl_sigv4_format_date(int64_t unix_seconds, char out[PGL_SIGV4_DATE_
  * Append the value of the Authorization header.  False on OpenSSL failure, a full buffer, or more
  * headers or parameters than the limits above.
  */
-extern bool pgl_sigv4_sign(const PglSigv4Request *request, PglBuf *authorization,
-						   PglSigv4Trace *trace);
+extern bool
+pgl_sigv4_sign(const PglSigv4Request *request, PglBuf *authorization, PglSigv4Trace *trace);
 /* Empty text if OpenSSL fails. */
 extern void pgl_sigv4_sha256_hex(const void *bytes, size_t len, char out[65]);
 extern void pgl_sigv4_forget_keys(void); /* wipe the key cache */

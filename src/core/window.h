@@ -1,15 +1,16 @@
 /*
- * window.h — the arithmetic of rate limits: how much may pass, when the rest may, what to give back.
+ * window.h — the arithmetic of rate limits: how much may pass, when the rest may, what to give
+ * back.
  *
  * Two kinds.  PGL_WINDOW_BUCKET is a token bucket: `burst` units at most, `limit` units flow in per
  * window.  PGL_WINDOW_STRICT never lets more than `limit` units start within ANY interval of one
  * window: usage is kept in 61 slots of window/60 each and the oldest, partly expired slot counts
  * whole, which costs at most 1/60 of the sustained rate.
  *
- * Pure integer arithmetic on a clock given by the caller (microseconds, monotonic, never 0 or less).
- * A clock that steps back is treated as standing still.  Nothing here locks: the caller does.
- * Settling may drive the level below zero; such debt delays later admissions and is never forgotten:
- * in a strict window it takes over the capacity of expiring slots until it is paid.
+ * Pure integer arithmetic on a clock given by the caller (microseconds, monotonic, never 0 or
+ * less). A clock that steps back is treated as standing still.  Nothing here locks: the caller
+ * does. Settling may drive the level below zero; such debt delays later admissions and is never
+ * forgotten: in a strict window it takes over the capacity of expiring slots until it is paid.
  */
 #ifndef PGL_CORE_WINDOW_H
 #define PGL_CORE_WINDOW_H

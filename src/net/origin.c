@@ -12,8 +12,8 @@
  * and nothing else runs on it, all that depended on that attempt are "stranded" and fail with it.
  *
  * An origin is a scheme, host and port together with what decides whether they may be connected to:
- * scope and CA file.  Origins are malloc'ed and kept in a short list for the life of the backend; they
- * point to transfers but do not own them.
+ * scope and CA file.  Origins are malloc'ed and kept in a short list for the life of the backend;
+ * they point to transfers but do not own them.
  */
 #include "postgres.h"
 

@@ -110,7 +110,8 @@ check_connection(void *arg, char *peer_address, char *own_address, int peer_port
 	}
 	if (transfer->request_sent)
 	{
-		/* libcurl would repeat the request on another connection; it may have been served, and billed. */
+		/* libcurl would repeat the request on another connection; it may have been served, and
+		 * billed. */
 		transfer->repeat_denied = true;
 		return CURL_PREREQFUNC_ABORT;
 	}

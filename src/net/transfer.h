@@ -51,7 +51,7 @@ struct PglTransfer
 	int sockets[PGL_TRANSFER_SOCKETS]; /* the last of them */
 	bool request_sent;                 /* a connection stood and the request went out on it */
 	bool address_denied;               /* by the policy of the scope */
-	bool repeat_denied;                /* closed without a reply; another try is the caller's decision */
+	bool repeat_denied; /* closed without a reply; another try is the caller's decision */
 	bool no_descriptor;
 	bool too_large;
 	bool out_of_memory;

@@ -126,7 +126,8 @@ pgl_wait_event_new(const char *name)
 #endif
 }
 
-/* 17 ties wait event sets to resource owners; without one, as here, a set lives as long as the backend. */
+/* 17 ties wait event sets to resource owners; without one, as here, a set lives as long as the
+ * backend. */
 static inline WaitEventSet *
 pgl_create_wait_event_set(int nevents)
 {

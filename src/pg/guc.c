@@ -2,7 +2,8 @@
  * guc.c — every setting of the extension, in alphabetical order.
  *
  * The context of a setting follows the threat: what names files or opens doors is for the server's
- * configuration only, what bounds others is for superusers, what only bounds the session itself is free.
+ * configuration only, what bounds others is for superusers, what only bounds the session itself is
+ * free.
  */
 #include "postgres.h"
 
@@ -34,13 +35,12 @@ static const struct config_enum_entry in_utility_options[] = {
 static void
 define_sizes(void)
 {
-	DefineCustomIntVariable("pgllm.max_leases", "Most leases in the whole server; a call in flight holds up to two.", NULL,
-							&pgl_guc_max_leases, 4096, 16, 1000000, PGC_POSTMASTER, 0, NULL, NULL,
-							NULL);
-	DefineCustomIntVariable("pgllm.max_limits",
-							"Most limits, breakers and counted names kept in shared memory, each.",
-							NULL, &pgl_guc_max_limits, 2048, 16, 1000000, PGC_POSTMASTER, 0, NULL,
-							NULL, NULL);
+	DefineCustomIntVariable(
+		"pgllm.max_leases", "Most leases in the whole server; a call in flight holds up to two.",
+		NULL, &pgl_guc_max_leases, 4096, 16, 1000000, PGC_POSTMASTER, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable(
+		"pgllm.max_limits", "Most limits, breakers and counted names kept in shared memory, each.",
+		NULL, &pgl_guc_max_limits, 2048, 16, 1000000, PGC_POSTMASTER, 0, NULL, NULL, NULL);
 }
 
 void
@@ -48,38 +48,33 @@ pgl_guc_define(void)
 {
 	if (process_shared_preload_libraries_in_progress)
 		define_sizes();
-	DefineCustomStringVariable("pgllm.ca_file",
-							   "File with the certificate authorities trusted for model endpoints.",
-							   "Empty: the system's bundle.", &pgl_guc_ca_file, "", PGC_SIGHUP, 0,
-							   NULL, NULL, NULL);
-	DefineCustomIntVariable("pgllm.connect_timeout",
-							"Longest time to resolve a name, connect and shake hands.", NULL,
-							&pgl_guc_connect_timeout, 10000, 1, INT_MAX, PGC_SUSET, GUC_UNIT_MS,
-							NULL, NULL, NULL);
+	DefineCustomStringVariable(
+		"pgllm.ca_file", "File with the certificate authorities trusted for model endpoints.",
+		"Empty: the system's bundle.", &pgl_guc_ca_file, "", PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable(
+		"pgllm.connect_timeout", "Longest time to resolve a name, connect and shake hands.", NULL,
+		&pgl_guc_connect_timeout, 10000, 1, INT_MAX, PGC_SUSET, GUC_UNIT_MS, NULL, NULL, NULL);
 	DefineCustomStringVariable("pgllm.credential_directory",
 							   "Directory of the credentials that shards name as file:NAME.",
 							   "Empty: file references are refused.", &pgl_guc_credential_directory,
 							   "", PGC_SIGHUP, GUC_SUPERUSER_ONLY, NULL, NULL, NULL);
-	DefineCustomEnumVariable("pgllm.in_utility",
-							 "Whether calls may run inside utility statements.",
-							 "REFRESH MATERIALIZED VIEW, table rewrites, COPY FROM and logical apply "
-							 "would spend money without a visible query.",
-							 &pgl_guc_in_utility, PGL_IN_UTILITY_ERROR, in_utility_options,
-							 PGC_USERSET, 0, NULL, NULL, NULL);
-	DefineCustomIntVariable("pgllm.max_concurrency",
-							"Most calls that one statement keeps in flight.", NULL,
-							&pgl_guc_max_concurrency, 32, 1, 10000, PGC_USERSET, 0, NULL, NULL,
-							NULL);
-	DefineCustomBoolVariable("pgllm.require_quota",
-							 "Refuse calls that no row of llm_quota limits.", NULL,
-							 &pgl_guc_require_quota, true, PGC_SUSET, 0, NULL, NULL, NULL);
+	DefineCustomEnumVariable(
+		"pgllm.in_utility", "Whether calls may run inside utility statements.",
+		"REFRESH MATERIALIZED VIEW, table rewrites, COPY FROM and logical apply "
+		"would spend money without a visible query.",
+		&pgl_guc_in_utility, PGL_IN_UTILITY_ERROR, in_utility_options, PGC_USERSET, 0, NULL, NULL,
+		NULL);
+	DefineCustomIntVariable(
+		"pgllm.max_concurrency", "Most calls that one statement keeps in flight.", NULL,
+		&pgl_guc_max_concurrency, 32, 1, 10000, PGC_USERSET, 0, NULL, NULL, NULL);
+	DefineCustomBoolVariable("pgllm.require_quota", "Refuse calls that no row of llm_quota limits.",
+							 NULL, &pgl_guc_require_quota, true, PGC_SUSET, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable("pgllm.response_max_size", "Largest reply that is accepted.", NULL,
 							&pgl_guc_response_max_size, 8192, 1, 1024 * 1024, PGC_SUSET,
 							GUC_UNIT_KB, NULL, NULL, NULL);
-	DefineCustomIntVariable("pgllm.timeout",
-							"Longest time a call may take: queueing, retries and fallbacks included.",
-							"The option timeout_ms of a call and statement_timeout may shorten it.",
-							&pgl_guc_timeout, 60000, 1, INT_MAX, PGC_USERSET, GUC_UNIT_MS, NULL,
-							NULL, NULL);
+	DefineCustomIntVariable(
+		"pgllm.timeout", "Longest time a call may take: queueing, retries and fallbacks included.",
+		"The option timeout_ms of a call and statement_timeout may shorten it.", &pgl_guc_timeout,
+		60000, 1, INT_MAX, PGC_USERSET, GUC_UNIT_MS, NULL, NULL, NULL);
 	MarkGUCPrefixReserved("pgllm");
 }

@@ -13,15 +13,15 @@ typedef enum PglInUtility
 } PglInUtility;
 
 extern char *pgl_guc_ca_file;
-extern int pgl_guc_connect_timeout;      /* ms */
+extern int pgl_guc_connect_timeout; /* ms */
 extern char *pgl_guc_credential_directory;
 extern int pgl_guc_in_utility;
 extern int pgl_guc_max_concurrency;
 extern int pgl_guc_max_leases;
 extern int pgl_guc_max_limits;
 extern bool pgl_guc_require_quota;
-extern int pgl_guc_response_max_size;    /* kB */
-extern int pgl_guc_timeout;              /* ms */
+extern int pgl_guc_response_max_size; /* kB */
+extern int pgl_guc_timeout;           /* ms */
 
 extern void pgl_guc_define(void);
 

@@ -33,9 +33,9 @@ typedef struct PglActivity
 
 extern uint64_t pgl_activity_shmem_size(void);
 extern void pgl_activity_shmem_init(void);
-extern PglActivity *pgl_activity_mine(void);                   /* locked */
-extern void pgl_activity_clear_mine(void);                     /* locked; at exit */
-extern int pgl_activity_view(PglActivity **rows);              /* unlocked, palloc'ed */
+extern PglActivity *pgl_activity_mine(void);      /* locked */
+extern void pgl_activity_clear_mine(void);        /* locked; at exit */
+extern int pgl_activity_view(PglActivity **rows); /* unlocked, palloc'ed */
 extern const char *pgl_activity_state_name(PglActivityState state);
 
 #endif

@@ -80,8 +80,8 @@ pgl_breaker_shmem_init(void)
 	bool found;
 
 	table = ShmemInitStruct("pgllm breaker table", sizeof(BreakerTable), &found);
-	breakers = ShmemInitStruct("pgllm breakers", mul_size(pgl_guc_max_limits, sizeof(PglBreaker)),
-							   &found);
+	breakers =
+		ShmemInitStruct("pgllm breakers", mul_size(pgl_guc_max_limits, sizeof(PglBreaker)), &found);
 	index_by_key = ShmemInitHash("pgllm breaker index", pgl_guc_max_limits, pgl_guc_max_limits,
 								 &ctl, HASH_ELEM | HASH_BLOBS | HASH_FIXED_SIZE);
 	if (found)
@@ -309,9 +309,8 @@ pgl_breaker_cool(int i, int64_t hint_us, uint32_t random, int64_t now_us)
 	/* Replies to calls that left before the cool-down began are one strike together. */
 	if (now_us >= breaker->cool_until)
 		breaker->strikes++;
-	breaker->cool_until =
-		Max(breaker->cool_until,
-			now_us + pgl_retry_cooldown_us(breaker->strikes - 1, hint_us, random));
+	breaker->cool_until = Max(
+		breaker->cool_until, now_us + pgl_retry_cooldown_us(breaker->strikes - 1, hint_us, random));
 }
 
 bool
@@ -385,7 +384,8 @@ pgl_breaker_view(uint32_t database, PglBreakerView **rows)
 		memcpy(row->name, breaker->name, PGL_NAME_SIZE);
 		row->state = breaker->state;
 		row->opened = breaker->opened;
-		row->open_us = breaker->state == PGL_BREAKER_OPEN ? Max(breaker->open_until - now_us, 0) : 0;
+		row->open_us =
+			breaker->state == PGL_BREAKER_OPEN ? Max(breaker->open_until - now_us, 0) : 0;
 		row->cooling_us = Max(breaker->cool_until - now_us, 0);
 		row->strikes = breaker->strikes;
 		row->retry_budget = breaker->retry_budget;

@@ -2,12 +2,12 @@
  * breaker.h — health of failure domains: cool-down, circuit breaker and retry budget.
  *
  * One entry per quota domain and per credential.
- *	cool-down   after throttling: nothing goes out until the provider's hint or 1, 2, 4 ... 60 s passed
- *	breaker     closed -> open when at least 5 of the attempts of the last 10 s failed and they are half
- *	            of them or more; open -> half open after 5, 10 ... 60 s: exactly one probe;
- *	            a good probe -> ramp (one in ten, then one in two) -> closed; a bad one -> open again
- *	retry budget  tokens for second attempts on the same domain, so that retries cannot become a storm
- * Local refusals, cancels and the caller's own mistakes are never recorded here.
+ *	cool-down   after throttling: nothing goes out until the provider's hint or 1, 2, 4 ... 60 s
+ *passed breaker     closed -> open when at least 5 of the attempts of the last 10 s failed and they
+ *are half of them or more; open -> half open after 5, 10 ... 60 s: exactly one probe; a good probe
+ *-> ramp (one in ten, then one in two) -> closed; a bad one -> open again retry budget  tokens for
+ *second attempts on the same domain, so that retries cannot become a storm Local refusals, cancels
+ *and the caller's own mistakes are never recorded here.
  */
 #ifndef PGL_SHMEM_BREAKER_H
 #define PGL_SHMEM_BREAKER_H
@@ -55,8 +55,8 @@ extern uint64_t pgl_breaker_shmem_size(void);
 extern void pgl_breaker_shmem_init(void);
 
 /* Locked.  Index, made if needed; -1 when the table is full (then nothing is guarded). */
-extern int pgl_breaker_find(uint32_t database, PglBreakerScope scope, uint64_t id,
-							const char *name);
+extern int
+pgl_breaker_find(uint32_t database, PglBreakerScope scope, uint64_t id, const char *name);
 extern int pgl_breaker_peek(uint32_t database, PglBreakerScope scope, uint64_t id); /* locked */
 /* Locked.  May an attempt pass?  *wait_us: until it may (0 = not known). */
 extern PglGate pgl_breaker_gate(int breaker, int64_t now_us, int64_t *wait_us);
@@ -71,9 +71,9 @@ extern void pgl_breaker_failure(int breaker, bool probe, int64_t now_us); /* loc
 extern void pgl_breaker_neutral(int breaker, bool probe);                 /* locked */
 /* Locked.  Cool down: the longer of what is set and the new value. */
 extern void pgl_breaker_cool(int breaker, int64_t hint_us, uint32_t random, int64_t now_us);
-extern bool pgl_breaker_take_retry(int breaker, int cost); /* locked */
+extern bool pgl_breaker_take_retry(int breaker, int cost);   /* locked */
 extern void pgl_breaker_give_retry(int breaker, int amount); /* locked */
-extern void pgl_breaker_release_mine(void);                 /* locked; probes of a dying backend */
+extern void pgl_breaker_release_mine(void);                  /* locked; probes of a dying backend */
 
 /* Unlocked.  Close all breakers of that name (NULL: all of the database); how many there were. */
 extern int pgl_breaker_reset(uint32_t database, const char *name);

@@ -49,8 +49,8 @@ pgl_lease_shmem_init(void)
 	int i;
 
 	table = ShmemInitStruct("pgllm lease table", sizeof(LeaseTable), &found);
-	leases = ShmemInitStruct("pgllm leases", mul_size(pgl_guc_max_leases, sizeof(PglLease)),
-							 &found);
+	leases =
+		ShmemInitStruct("pgllm leases", mul_size(pgl_guc_max_leases, sizeof(PglLease)), &found);
 	if (found)
 		return;
 	memset(leases, 0, sizeof(PglLease) * pgl_guc_max_leases);

@@ -2,9 +2,9 @@
  * lease.h — capacity held by calls in flight.
  *
  * An admitted call holds a lease: what it debited, and whose it is.  Calls in flight are counted by
- * leases and nothing else.  A lease is released exactly once — settled after the reply, or given up on
- * error, cancel, timeout, (sub)transaction abort or backend exit; the generation in the handle makes a
- * second release a no-op.
+ * leases and nothing else.  A lease is released exactly once — settled after the reply, or given up
+ * on error, cancel, timeout, (sub)transaction abort or backend exit; the generation in the handle
+ * makes a second release a no-op.
  */
 #ifndef PGL_SHMEM_LEASE_H
 #define PGL_SHMEM_LEASE_H
@@ -33,13 +33,14 @@ extern uint64_t pgl_lease_shmem_size(void);
 extern void pgl_lease_shmem_init(void);
 
 /* Locked.  Debit the given limits together.  index -1 when pgllm.max_leases are in use. */
-extern PglLeaseHandle pgl_lease_take(const int *limits, int nlimits, int64_t tokens,
-									 const char *tenant, const char *target, uint32_t database,
-									 int64_t now_us);
+extern PglLeaseHandle
+pgl_lease_take(const int *limits, int nlimits, int64_t tokens, const char *tenant,
+			   const char *target, uint32_t database, int64_t now_us);
 extern bool pgl_lease_available(int count); /* locked: so many pgl_lease_take would succeed */
 /* Locked.  requests: how many of the one debited were used; tokens: how many were used. */
 extern void pgl_lease_settle(PglLeaseHandle *lease, int requests, int64_t tokens, int64_t now_us);
-/* Locked.  The outcome is not known: the reservation stays debited, the place in flight is freed. */
+/* Locked.  The outcome is not known: the reservation stays debited, the place in flight is freed.
+ */
 extern void pgl_lease_abandon(PglLeaseHandle *lease, int64_t now_us);
 /* Locked, at backend exit.  Returns how many there were. */
 extern int pgl_lease_abandon_mine(int64_t now_us);

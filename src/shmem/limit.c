@@ -1,9 +1,10 @@
 /*
  * limit.c — the table of live limits and the tickets of those who wait for them.
  *
- * Limits sit in an array, so that a lease can name one by its index; a shared hash finds the index of
- * a key.  A limit may only be evicted while idle, hence an index held by a lease or a ticket stays good.
- * Tickets of one limit form a list in order of arrival; the list is short, as it is the queue.
+ * Limits sit in an array, so that a lease can name one by its index; a shared hash finds the index
+ * of a key.  A limit may only be evicted while idle, hence an index held by a lease or a ticket
+ * stays good. Tickets of one limit form a list in order of arrival; the list is short, as it is the
+ * queue.
  *
  * Everything here runs under the lock of state.h, unless it says otherwise.
  */
@@ -54,7 +55,7 @@ typedef struct PglTicket
 	int limit;
 	uint64_t sequence;   /* order of arrival */
 	int64_t deadline_us; /* its owner gives up then */
-	int next;          /* later one on the same limit, or next free slot */
+	int next;            /* later one on the same limit, or next free slot */
 } PglTicket;
 
 typedef struct LimitTable
@@ -95,10 +96,10 @@ pgl_limit_shmem_init(void)
 	int i;
 
 	table = ShmemInitStruct("pgllm limit table", sizeof(LimitTable), &found);
-	limits = ShmemInitStruct("pgllm limits", mul_size(pgl_guc_max_limits, sizeof(PglLimit)),
-							 &found);
-	tickets = ShmemInitStruct("pgllm tickets", mul_size(pgl_guc_max_leases, sizeof(PglTicket)),
-							  &found);
+	limits =
+		ShmemInitStruct("pgllm limits", mul_size(pgl_guc_max_limits, sizeof(PglLimit)), &found);
+	tickets =
+		ShmemInitStruct("pgllm tickets", mul_size(pgl_guc_max_leases, sizeof(PglTicket)), &found);
 	index_by_key = ShmemInitHash("pgllm limit index", pgl_guc_max_limits, pgl_guc_max_limits, &ctl,
 								 HASH_ELEM | HASH_BLOBS | HASH_FIXED_SIZE);
 	if (found)
@@ -292,8 +293,8 @@ wake(int t)
 }
 
 /*
- * It is the first one's turn.  If it sleeps in the lock manager's queue it cannot hear us: the holder of
- * the lock, ahead of it there, takes its place.
+ * It is the first one's turn.  If it sleeps in the lock manager's queue it cannot hear us: the
+ * holder of the lock, ahead of it there, takes its place.
  */
 static void
 wake_first(const PglLimit *limit)
@@ -327,8 +328,8 @@ pgl_limit_in_flight(int i)
 }
 
 /*
- * Put a ticket into the list of its limit, behind all that arrived before it.  A former first one that
- * finds itself second is woken, for it may hold the advisory lock that the newcomer will want.
+ * Put a ticket into the list of its limit, behind all that arrived before it.  A former first one
+ * that finds itself second is woken, for it may hold the advisory lock that the newcomer will want.
  */
 static void
 link_ticket(int t, int i)
@@ -364,8 +365,8 @@ unlink_ticket(int t)
 }
 
 /*
- * The lock manager knows no deadline of ours, so a call may sleep in its queue only if everybody ahead
- * gives up no later than it does: then it has reached the lock by its own deadline.
+ * The lock manager knows no deadline of ours, so a call may sleep in its queue only if everybody
+ * ahead gives up no later than it does: then it has reached the lock by its own deadline.
  */
 bool
 pgl_ticket_may_lock(int limit, int64_t deadline_us)
@@ -472,8 +473,8 @@ pgl_ticket_drop_all_mine(void)
 
 /* Fill one row of the view; window is NULL for the in-flight dimension. */
 static void
-fill_view(PglLimitView *row, const PglLimit *limit, PglDimension dimension,
-		  const PglWindow *window, int64_t now_us)
+fill_view(PglLimitView *row, const PglLimit *limit, PglDimension dimension, const PglWindow *window,
+		  int64_t now_us)
 {
 	row->key = limit->key;
 	memcpy(row->name, limit->name, PGL_NAME_SIZE);

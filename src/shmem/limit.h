@@ -1,14 +1,16 @@
 /*
- * limit.h — live limits: what has been used of every rate and in-flight limit, and who queues for it.
+ * limit.h — live limits: what has been used of every rate and in-flight limit, and who queues for
+ * it.
  *
- * A limit is one row of configuration applied to one subject: a quota domain, a target, or a quota row
- * for a tenant or a role.  It has up to three dimensions: requests and tokens per minute (windows of
- * core/window.h) and calls in flight.  It is made when a call first meets it, follows changed
- * configuration without forgetting what was used, and is dropped when its slot is needed and nothing
- * would be lost: full windows, no lease, nobody waiting.
+ * A limit is one row of configuration applied to one subject: a quota domain, a target, or a quota
+ * row for a tenant or a role.  It has up to three dimensions: requests and tokens per minute
+ * (windows of core/window.h) and calls in flight.  It is made when a call first meets it, follows
+ * changed configuration without forgetting what was used, and is dropped when its slot is needed
+ * and nothing would be lost: full windows, no lease, nobody waiting.
  *
- * The queue: a call that must wait holds a ticket on the limit that binds it.  Tickets are ordered by
- * arrival; while a limit has tickets, only the oldest may take from it, so that nobody overtakes.
+ * The queue: a call that must wait holds a ticket on the limit that binds it.  Tickets are ordered
+ * by arrival; while a limit has tickets, only the oldest may take from it, so that nobody
+ * overtakes.
  */
 #ifndef PGL_SHMEM_LIMIT_H
 #define PGL_SHMEM_LIMIT_H
@@ -43,7 +45,8 @@ typedef struct PglLimitKey
 	uint64_t subject; /* hash of the tenant, OID of the role, or 0 */
 } PglLimitKey;
 
-/* What configuration says of a limit; a plan carries these, admission matches them to live limits. */
+/* What configuration says of a limit; a plan carries these, admission matches them to live limits.
+ */
 typedef struct PglLimitSpec
 {
 	PglLimitKey key;
@@ -58,17 +61,18 @@ typedef struct PglLimitSpec
 	bool shadow;
 	bool may_wait;  /* a call may queue for it */
 	bool next_tier; /* exhausted: another candidate may help */
-	int64_t loaded_at; /* when its configuration was read: an older spec does not undo a newer one */
+	int64_t
+		loaded_at; /* when its configuration was read: an older spec does not undo a newer one */
 } PglLimitSpec;
 
 /* The answer to "may this pass now?" for one spec; binding = the dimensions that say no. */
 typedef struct PglLimitVerdict
 {
 	bool pass;
-	bool never;       /* larger than the capacity: no waiting helps */
-	bool queued;      /* others wait in front */
-	uint8_t binding;  /* bit per PglDimension */
-	int64_t wait_us;  /* until it could pass; 0 with !pass: not known (in flight, or a queue) */
+	bool never;      /* larger than the capacity: no waiting helps */
+	bool queued;     /* others wait in front */
+	uint8_t binding; /* bit per PglDimension */
+	int64_t wait_us; /* until it could pass; 0 with !pass: not known (in flight, or a queue) */
 } PglLimitVerdict;
 
 /* A row of llm_bucket. */
@@ -100,11 +104,11 @@ extern int pgl_limit_find(const PglLimitSpec *spec, int64_t now_us);
 /* Locked.  Index of an existing limit without making one; -1 if there is none. */
 extern int pgl_limit_peek(const PglLimitKey *key);
 /* Locked.  `ticket` is the caller's own ticket or PGL_NO_TICKET. */
-extern void pgl_limit_check(int limit, int64_t tokens, int ticket, int64_t now_us,
-							PglLimitVerdict *verdict);
+extern void
+pgl_limit_check(int limit, int64_t tokens, int ticket, int64_t now_us, PglLimitVerdict *verdict);
 /* The same for a limit that has no live state yet: only the capacity matters. */
-extern void pgl_limit_check_fresh(const PglLimitSpec *spec, int64_t tokens,
-								  PglLimitVerdict *verdict);
+extern void
+pgl_limit_check_fresh(const PglLimitSpec *spec, int64_t tokens, PglLimitVerdict *verdict);
 
 typedef struct PglLimitDebit
 {
@@ -116,23 +120,26 @@ typedef struct PglLimitDebit
 
 /* Locked.  Take one request, `tokens` tokens and one place in flight. */
 extern PglLimitDebit pgl_limit_debit(int limit, int64_t tokens, int64_t now_us);
-/* Locked.  Settle a debit: requests used (0 or 1), tokens used; the place in flight is given back. */
-extern void pgl_limit_settle(const PglLimitDebit *debit, int requests, int64_t tokens,
-							 int64_t now_us);
+/* Locked.  Settle a debit: requests used (0 or 1), tokens used; the place in flight is given back.
+ */
+extern void
+pgl_limit_settle(const PglLimitDebit *debit, int requests, int64_t tokens, int64_t now_us);
 extern int pgl_limit_in_flight(int limit); /* locked */
 
 /*
  * Locked.  Queue for a limit.  A ticket keeps its place in the order of arrival when it moves to
- * another limit.  `by_lock`: its owner sleeps in the queue of the limit's advisory lock, which it may only
- * if nobody ahead of it there can outstay it (pgl_ticket_may_lock).  -1: no slot left.
+ * another limit.  `by_lock`: its owner sleeps in the queue of the limit's advisory lock, which it
+ * may only if nobody ahead of it there can outstay it (pgl_ticket_may_lock).  -1: no slot left.
  */
 extern bool pgl_ticket_may_lock(int limit, int64_t deadline_us);
 extern int pgl_ticket_take(int limit, bool by_lock, int64_t deadline_us);
-extern bool pgl_ticket_move(int ticket, int limit, bool by_lock); /* true: it sleeps by lock there */
-extern void pgl_ticket_drop(int ticket); /* wakes the next */
+extern bool
+pgl_ticket_move(int ticket, int limit, bool by_lock); /* true: it sleeps by lock there */
+extern void pgl_ticket_drop(int ticket);              /* wakes the next */
 /*
- * Locked.  The owner now holds the advisory lock of the limit: its ticket becomes the oldest of those
- * that queue by lock.  The lock manager's queue is the authority among them; this keeps the two alike.
+ * Locked.  The owner now holds the advisory lock of the limit: its ticket becomes the oldest of
+ * those that queue by lock.  The lock manager's queue is the authority among them; this keeps the
+ * two alike.
  */
 extern void pgl_ticket_reached_lock(int ticket);
 extern bool pgl_ticket_was_woken(int ticket); /* unlocked read; clears the mark */

@@ -87,7 +87,7 @@ pgl_stat_percentile(const PglStatCounters *counters, double share)
 
 	if (counters->latency_count == 0)
 		return -1;
-	for (class = 0; class < PGL_STAT_CLASSES - 1; class++)
+	for (class = 0; class < PGL_STAT_CLASSES - 1; class ++)
 	{
 		seen += counters->histogram[class];
 		if (seen >= rank)

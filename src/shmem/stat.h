@@ -1,8 +1,9 @@
 /*
  * stat.h — counters per tenant and per target since the server started.
  *
- * Counted in shared memory at the moment it happens, so a ROLLBACK takes nothing back.  Latencies go
- * into a histogram whose classes grow by a fifth from 0.1 ms on, so a percentile above that is within 10 %.
+ * Counted in shared memory at the moment it happens, so a ROLLBACK takes nothing back.  Latencies
+ * go into a histogram whose classes grow by a fifth from 0.1 ms on, so a percentile above that is
+ * within 10 %.
  */
 #ifndef PGL_SHMEM_STAT_H
 #define PGL_SHMEM_STAT_H
@@ -49,8 +50,8 @@ extern uint64_t pgl_stat_shmem_size(void);
 extern void pgl_stat_shmem_init(void);
 
 /* Locked.  Counters to add to; never NULL (a full table yields a shared overflow entry). */
-extern PglStatCounters *pgl_stat_find(uint32_t database, PglStatKind kind, uint64_t id,
-									  const char *name);
+extern PglStatCounters *
+pgl_stat_find(uint32_t database, PglStatKind kind, uint64_t id, const char *name);
 extern void pgl_stat_add_latency(PglStatCounters *counters, int64_t us); /* locked */
 /* Value below which the given share (0..1) of the latencies lies, in microseconds; -1 if none. */
 extern double pgl_stat_percentile(const PglStatCounters *counters, double share);

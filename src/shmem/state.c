@@ -75,8 +75,8 @@ pgl_shmem_init(void)
 }
 
 /*
- * A backend leaves.  Its transaction was aborted before, which gave back what its calls held; this is the
- * net below, so that nothing can stay behind, and whoever waited is woken.
+ * A backend leaves.  Its transaction was aborted before, which gave back what its calls held; this
+ * is the net below, so that nothing can stay behind, and whoever waited is woken.
  */
 static void
 release_everything(int code, Datum arg)

@@ -1,16 +1,18 @@
 /*
  * state.h — the shared memory of the extension: one lock, and what it protects.
  *
- * Everything that must be decided together — limits, leases, queue tickets, breakers, balancing credit
- * and counters — sits behind ONE lwlock.  That is what makes admission all-or-nothing over any set of
- * limits without a lock order to get wrong; a critical section takes well under a microsecond, which
- * is hundreds of thousands of calls per second more than any model provider serves.
+ * Everything that must be decided together — limits, leases, queue tickets, breakers, balancing
+ * credit and counters — sits behind ONE lwlock.  That is what makes admission all-or-nothing over
+ * any set of limits without a lock order to get wrong; a critical section takes well under a
+ * microsecond, which is hundreds of thousands of calls per second more than any model provider
+ * serves.
  *
  * Rules under the lock: no I/O, no SQL, no ereport, no palloc, no libcurl.  Functions whose comment
- * says "locked" expect the caller to hold it.  Shared structures hold indexes and ids, never pointers.
+ * says "locked" expect the caller to hold it.  Shared structures hold indexes and ids, never
+ * pointers.
  *
- * Needs shared_preload_libraries.  A crash of any backend makes the postmaster start over with fresh
- * shared memory, so nothing here can be left behind by kill -9.
+ * Needs shared_preload_libraries.  A crash of any backend makes the postmaster start over with
+ * fresh shared memory, so nothing here can be left behind by kill -9.
  */
 #ifndef PGL_SHMEM_STATE_H
 #define PGL_SHMEM_STATE_H
@@ -20,12 +22,13 @@
 
 #define PGL_NAME_SIZE 64 /* names of configuration rows are at most 63 bytes */
 
-extern void pgl_shmem_init(void);     /* from _PG_init: installs the hooks */
-extern void pgl_shmem_require(void);  /* ereport unless ready; also arms the exit callback */
+extern void pgl_shmem_init(void);    /* from _PG_init: installs the hooks */
+extern void pgl_shmem_require(void); /* ereport unless ready; also arms the exit callback */
 extern void pgl_shmem_lock(void);
 extern void pgl_shmem_unlock(void);
 extern int pgl_shmem_max_procs(void);
-/* Copy at most PGL_NAME_SIZE - 1 bytes, cutting at a character boundary is the reader's business. */
+/* Copy at most PGL_NAME_SIZE - 1 bytes, cutting at a character boundary is the reader's business.
+ */
 extern void pgl_shmem_copy_name(char dest[PGL_NAME_SIZE], const char *name);
 
 #endif

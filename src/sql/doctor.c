@@ -24,8 +24,8 @@ static void
 report(ReturnSetInfo *rsinfo, const char *kind, const char *name, bool ok, const char *message,
 	   const char *hint)
 {
-	Datum values[COLUMNS] = {CStringGetTextDatum(kind), CStringGetTextDatum(name),
-							 BoolGetDatum(ok), CStringGetTextDatum(message),
+	Datum values[COLUMNS] = {CStringGetTextDatum(kind), CStringGetTextDatum(name), BoolGetDatum(ok),
+							 CStringGetTextDatum(message),
 							 hint ? CStringGetTextDatum(hint) : (Datum) 0};
 	bool nulls[COLUMNS] = {[4] = hint == NULL};
 
@@ -130,7 +130,8 @@ probe_target(ReturnSetInfo *rsinfo, const char *target)
 		report(rsinfo, "target", target, true,
 			   psprintf("answered in %.1f ms", outcome->total_us / 1000.0), NULL);
 	else if (outcome->refused)
-		report(rsinfo, "target", target, true, "not probed: its limit is used up at the moment", NULL);
+		report(rsinfo, "target", target, true, "not probed: its limit is used up at the moment",
+			   NULL);
 	else
 		report(rsinfo, "target", target, false,
 			   psprintf("%s: %s", outcome->message, outcome->detail ? outcome->detail : ""),

@@ -48,9 +48,8 @@ emit_row(ReturnSetInfo *rsinfo, const PglExplanation *row)
 		Int64GetDatum((row->wait_us + 999) / 1000),
 		text_array(row->limits, row->nlimits),
 	};
-	bool nulls[EXPLAIN_COLUMNS] = {[3] = row->region == NULL,
-								   [7] = row->reason == NULL,
-								   [9] = !row->eligible && !row->waits};
+	bool nulls[EXPLAIN_COLUMNS] = {
+		[3] = row->region == NULL, [7] = row->reason == NULL, [9] = !row->eligible && !row->waits};
 
 	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 }

@@ -1,7 +1,8 @@
 /*
  * invoke.c — the calling functions: llm_invoke, llm_try_invoke, llm_invoke_many.
  *
- * Entry points only: check arguments, run calls, turn outcomes into values.  NULL prompts never call.
+ * Entry points only: check arguments, run calls, turn outcomes into values.  NULL prompts never
+ * call.
  */
 #include "postgres.h"
 
@@ -46,6 +47,7 @@ run_call(FunctionCallInfo fcinfo)
 	if (PG_ARGISNULL(1))
 		return NULL;
 	pgl_options_set_prompt(&args, PG_GETARG_TEXT_PP(1));
+	args.alone = true;
 	call = pgl_call_start(&args);
 	pgl_call_wait(call);
 	return call;
@@ -99,7 +101,8 @@ pgl_llm_try_invoke(PG_FUNCTION_ARGS)
 	PG_RETURN_DATUM(HeapTupleGetDatum(row));
 }
 
-/* Answers that wait for a slower one before them are kept; not more than so many windows of them. */
+/* Answers that wait for a slower one before them are kept; not more than so many windows of them.
+ */
 #define MAX_AHEAD 8
 
 /* State of one llm_invoke_many: a window of calls over an array of prompts. */
@@ -109,9 +112,8 @@ typedef struct Batch
 	Datum *prompts;
 	bool *nulls;
 	int nprompts;
-	int next;       /* first prompt not started */
-	int emitted;    /* rows that are in the tuplestore */
-	PglCall **calls; /* per prompt; NULL: not started, or done with */
+	int next;        /* first prompt not started */
+	int emitted;     /* rows that are in the tuplestore */
 	HeapTuple *rows; /* per prompt: finished, waiting for its turn */
 	bool *finished;
 	int in_flight;
@@ -121,36 +123,35 @@ typedef struct Batch
 } Batch;
 
 static void
-finish_prompt(Batch *batch, int i)
+finish_call(Batch *batch, PglCall *call)
 {
-	if (batch->calls[i])
-	{
-		MemoryContext caller = MemoryContextSwitchTo(batch->scratch);
-		HeapTuple row = pgl_result_form(pgl_call_outcome(batch->calls[i]), batch->result_desc);
+	int i = (int) pgl_call_tag(call);
+	MemoryContext caller = MemoryContextSwitchTo(batch->scratch);
+	HeapTuple row = pgl_result_form(pgl_call_outcome(call), batch->result_desc);
 
-		MemoryContextSwitchTo(caller);
-		batch->rows[i] = heap_copytuple(row);
-		MemoryContextReset(batch->scratch);
-		pgl_call_free(batch->calls[i]);
-		batch->calls[i] = NULL;
-		batch->in_flight--;
-	}
+	MemoryContextSwitchTo(caller);
+	batch->rows[i] = heap_copytuple(row);
+	MemoryContextReset(batch->scratch);
 	batch->finished[i] = true;
+	batch->in_flight--;
+	pgl_call_free(call);
 }
 
 static void
 start_next(Batch *batch)
 {
 	int i = batch->next++;
+	PglCall *call;
 
-	if (!batch->nulls[i])
+	if (batch->nulls[i])
 	{
-		pgl_options_set_prompt(&batch->args, DatumGetTextPP(batch->prompts[i]));
-		batch->calls[i] = pgl_call_start(&batch->args);
-		batch->in_flight++;
+		batch->finished[i] = true;
+		return;
 	}
-	if (batch->calls[i] == NULL || pgl_call_is_done(batch->calls[i]))
-		finish_prompt(batch, i);
+	pgl_options_set_prompt(&batch->args, DatumGetTextPP(batch->prompts[i]));
+	call = pgl_call_start(&batch->args);
+	pgl_call_set_tag(call, i);
+	batch->in_flight++;
 }
 
 /* Rows whose turn has come go to the caller. */
@@ -186,7 +187,7 @@ check_prompts(const Batch *batch)
 static void
 run_batch(Batch *batch)
 {
-	int i;
+	PglCall *call;
 
 	check_prompts(batch);
 	while (batch->emitted < batch->nprompts)
@@ -198,12 +199,11 @@ run_batch(Batch *batch)
 			start_next(batch);
 			CHECK_FOR_INTERRUPTS();
 		}
+		while ((call = pgl_call_next_done()) != NULL)
+			finish_call(batch, call);
 		emit_finished(batch);
 		if (batch->in_flight > 0)
 			pgl_call_drive();
-		for (i = batch->emitted; i < batch->next; i++)
-			if (batch->calls[i] && pgl_call_is_done(batch->calls[i]))
-				finish_prompt(batch, i);
 	}
 }
 
@@ -225,7 +225,6 @@ pgl_llm_invoke_many(PG_FUNCTION_ARGS)
 	BlessTupleDesc(batch.result_desc);
 	batch.scratch =
 		AllocSetContextCreate(CurrentMemoryContext, "pgllm row", ALLOCSET_DEFAULT_SIZES);
-	batch.calls = palloc0(sizeof(PglCall *) * Max(batch.nprompts, 1));
 	batch.rows = palloc0(sizeof(HeapTuple) * Max(batch.nprompts, 1));
 	batch.finished = palloc0(sizeof(bool) * Max(batch.nprompts, 1));
 	run_batch(&batch);

@@ -1,8 +1,9 @@
 /*
  * options.c — arguments of the SQL functions.
  *
- * Options are a jsonb object so that the functions never need another signature.  The table below is the
- * whole list; a key that is not in it is an error, for a misspelt option that is ignored costs money.
+ * Options are a jsonb object so that the functions never need another signature.  The table below
+ * is the whole list; a key that is not in it is an error, for a misspelt option that is ignored
+ * costs money.
  */
 #include "postgres.h"
 
@@ -107,8 +108,8 @@ read_number(const Option *option, const JsonbValue *value)
 
 	if (value->type != jbvNumeric)
 		wrong_type(option);
-	number = DatumGetFloat8(
-		DirectFunctionCall1(numeric_float8, NumericGetDatum(value->val.numeric)));
+	number =
+		DatumGetFloat8(DirectFunctionCall1(numeric_float8, NumericGetDatum(value->val.numeric)));
 	if (number < option->min || number > option->max)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("option \"%s\" must lie between %.0f and %.0f", option->name,
@@ -159,9 +160,9 @@ read_texts(PglCallArgs *args, const Option *option, JsonbIterator **iterator)
 	while ((token = JsonbIteratorNext(iterator, &value, true)) == WJB_ELEM)
 	{
 		if (args->nstop == MAX_STOP)
-			ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-							errmsg("option \"%s\" has more than %d entries", option->name,
-								   MAX_STOP)));
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("option \"%s\" has more than %d entries", option->name, MAX_STOP)));
 		args->stop[args->nstop++] = read_text(option, &value);
 	}
 }
@@ -174,9 +175,9 @@ pgl_options_read(PglCallArgs *args, Jsonb *options)
 	JsonbValue value;
 
 	if (!JB_ROOT_IS_OBJECT(options))
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("options must be a JSON object"),
-						errhint("Options are %s.", known_names())));
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("options must be a JSON object"),
+				 errhint("Options are %s.", known_names())));
 	if (JB_ROOT_COUNT(options) == 0)
 		return;
 	iterator = JsonbIteratorInit(&options->root);
@@ -199,7 +200,8 @@ void
 pgl_options_init(PglCallArgs *args, const text *tenant)
 {
 	if (tenant == NULL)
-		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("tenant must not be null")));
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("tenant must not be null")));
 	memset(args, 0, sizeof(*args));
 	args->tenant = text_to_cstring(tenant);
 	args->max_wait_ms = -1;
@@ -211,5 +213,6 @@ pgl_options_set_prompt(PglCallArgs *args, const text *prompt)
 	args->prompt_len = VARSIZE_ANY_EXHDR(prompt);
 	args->prompt = VARDATA_ANY(prompt);
 	if (args->prompt_len == 0)
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("prompt must not be empty")));
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("prompt must not be empty")));
 }

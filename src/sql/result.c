@@ -70,8 +70,8 @@ static void
 put_answer(Row *row, const PglOutcome *outcome)
 {
 	if (outcome->response)
-		put(row, PointerGetDatum(
-					 cstring_to_text_with_len(outcome->response, outcome->response_len)));
+		put(row,
+			PointerGetDatum(cstring_to_text_with_len(outcome->response, outcome->response_len)));
 	else
 		put_null(row);
 	if (outcome->response)

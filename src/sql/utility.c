@@ -1,10 +1,10 @@
 /*
  * utility.c — refuse calls where no visible query asks for them.
  *
- * REFRESH MATERIALIZED VIEW, table rewrites and validations, index builds, defaults and checks fired by
- * COPY FROM (hence the restore of a dump), vacuum and logical replication's apply would spend money without
- * anybody having written a query.  They are refused unless pgllm.in_utility = allow.  A trigger is a query somebody wrote:
- * calls from triggers are let through.
+ * REFRESH MATERIALIZED VIEW, table rewrites and validations, index builds, defaults and checks
+ * fired by COPY FROM (hence the restore of a dump), vacuum and logical replication's apply would
+ * spend money without anybody having written a query.  They are refused unless pgllm.in_utility =
+ * allow.  A trigger is a query somebody wrote: calls from triggers are let through.
  */
 #include "postgres.h"
 

@@ -208,8 +208,7 @@ pgl_llm_stat_activity(PG_FUNCTION_ARGS)
 		char *database;
 		char *role;
 
-		if (!OidIsValid(slot->role) ||
-			!(sees_all || has_privs_of_role(GetUserId(), slot->role)))
+		if (!OidIsValid(slot->role) || !(sees_all || has_privs_of_role(GetUserId(), slot->role)))
 			continue;
 		database = get_database_name(slot->database);
 		role = GetUserNameFromId(slot->role, true);
@@ -254,7 +253,7 @@ pgl_llm_bucket(PG_FUNCTION_ARGS)
 		put_text(&row, limit->name);
 		put_text(&row, limit->subject);
 		put_text(&row, dimensions[limit->dimension]);
-		put_text(&row, limit->dimension == PGL_DIM_IN_FLIGHT          ? "count"
+		put_text(&row, limit->dimension == PGL_DIM_IN_FLIGHT     ? "count"
 					   : limit->window_kind == PGL_WINDOW_STRICT ? "strict"
 																 : "bucket");
 		put_int64(&row, limit->max);
