@@ -270,7 +270,7 @@ $simulator->reset;
 setup_bedrock($node, $simulator, 'kept', first => {}, -policy => { max_attempts => 1 });
 my $session = new_session($node);
 foreach my $kind (
-	qw(close_idle wrong_content_length truncated_body invalid_json reset_after_headers empty_body huge_body deep_nesting))
+	qw(close_idle truncated_body invalid_json reset_after_headers empty_body huge_body deep_nesting))
 {
 	my $before = $simulator->requests;
 
