@@ -20,8 +20,9 @@
 
 #define BACKOFF_BASE_US INT64_C(50000)
 #define BACKOFF_CAP_US INT64_C(20000000)
-#define SUCCESSOR_SHARE 4 /* of the time left, one part in so many is kept for the next candidate \
-						   */
+#define SUCCESSOR_SHARE                                                       \
+	4 /* of the time left, one part in so many is kept for the next candidate \
+	   */
 
 static const PglTarget *
 current_target(const PglCall *call)

@@ -19,8 +19,9 @@
 #include "admit.h"
 #include "call.h"
 
-#define PGL_CALL_MAX_ATTEMPTS 17 /* llm_route_policy allows 16, refreshing a credential adds one \
-								  */
+#define PGL_CALL_MAX_ATTEMPTS                                          \
+	17 /* llm_route_policy allows 16, refreshing a credential adds one \
+		*/
 
 typedef enum PglCallPhase
 {

@@ -279,7 +279,12 @@ pgl_reply_finish(PglTransfer *transfer, CURLcode code)
 		reply->error_text[0] = '\0'; /* of an attempt libcurl repeated by itself */
 		return;
 	}
-	if (reply->error_text[0] == '\0')
+	if (reply->error == PGL_NET_TOO_LARGE)
+		strlcpy(reply->error_text, "reply is larger than allowed", sizeof(reply->error_text));
+	else if (transfer->repeat_denied)
+		strlcpy(reply->error_text, "connection was closed without a reply",
+				sizeof(reply->error_text));
+	else if (reply->error_text[0] == '\0')
 		strlcpy(reply->error_text, curl_easy_strerror(code), sizeof(reply->error_text));
 	len = strnlen(reply->error_text, sizeof(reply->error_text) - 1);
 	copy_printable(reply->error_text, sizeof(reply->error_text), reply->error_text, len);
