@@ -12,7 +12,7 @@ ifneq ($(filter $(OWN_TARGETS),$(MAKECMDGOALS)),)
 .PHONY: $(OWN_TARGETS)
 ROUNDS ?= 20
 C_FILES = $(sort $(wildcard src/*.[ch] src/*/*.[ch] test/unit/*.[ch] test/unit/fuzz/*.[ch] \
-	test/bench/*.[ch]))
+	test/bench/*.[ch] test/bench/*/*.[ch]))
 
 help:
 	@sed -n 's/^\([a-z][a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16

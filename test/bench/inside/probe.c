@@ -63,7 +63,8 @@ form_row(FunctionCallInfo fcinfo, Datum *values)
 	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls));
 }
 
-/* bench_calls(function, tenant, prompt, calls) → p50_us, p99_us, max_us, mean_us, cpu_us per call */
+/* bench_calls(function, tenant, prompt, calls) → p50_us, p99_us, max_us, mean_us, cpu_us per call
+ */
 Datum
 bench_calls(PG_FUNCTION_ARGS)
 {
