@@ -19,9 +19,8 @@
 #include "admit.h"
 #include "call.h"
 
-#define PGL_CALL_MAX_ATTEMPTS                                          \
-	17 /* llm_route_policy allows 16, refreshing a credential adds one \
-		*/
+/* llm_route_policy allows 16 attempts; a credential that was read anew adds one. */
+#define PGL_CALL_MAX_ATTEMPTS 17
 
 typedef enum PglCallPhase
 {
