@@ -7,13 +7,10 @@
  */
 #include "postgres.h"
 
-#include <math.h>
-
 #include "../core/retry.h"
 #include "../pg/compat.h"
-#include "../shmem/balance.h"
-#include "../shmem/stat.h"
 #include "admit.h"
+#include "rank.h"
 
 #define LOOK_AGAIN_US INT64_C(50000)
 
@@ -31,92 +28,6 @@ typedef struct Decider
 	int call_limits[PGL_CALL_MAX_LIMITS];
 	int ncall_limits;
 } Decider;
-
-static PglBalanceKey
-balance_key(const PglPlan *plan, const PglCandidate *candidate)
-{
-	return (PglBalanceKey){.database = plan->database,
-						   .tier = candidate->tier,
-						   .route = plan->route->id,
-						   .target = candidate->target->id};
-}
-
-static double
-expected_price(const PglTarget *target)
-{
-	if (target->price[PGL_PRICE_INPUT] == PGL_PRICE_NONE ||
-		target->price[PGL_PRICE_OUTPUT] == PGL_PRICE_NONE)
-		return INFINITY;
-	return (double) target->price[PGL_PRICE_INPUT] + (double) target->price[PGL_PRICE_OUTPUT];
-}
-
-/* Rendezvous hashing: each unit has a favourite, shares follow the weights, and both are stable. */
-static double
-sticky_score(const PglPlan *plan, const PglCandidate *candidate)
-{
-	uint64_t mixed = plan->sticky_hash ^ candidate->target->id;
-
-	mixed = (mixed ^ (mixed >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
-	mixed = (mixed ^ (mixed >> 27)) * UINT64_C(0x94d049bb133111eb);
-	mixed ^= mixed >> 31;
-	return candidate->weight / -log(((mixed >> 11) + 0.5) / 9007199254740992.0);
-}
-
-/* Higher goes first. */
-static double
-candidate_score(const PglPlan *plan, const PglCandidate *candidate)
-{
-	PglBalanceKey key = balance_key(plan, candidate);
-	PglLimitKey target_key = {plan->database, PGL_SCOPE_TARGET, candidate->target->id, 0};
-	int limit;
-
-	if (candidate->weight == 0)
-		return -INFINITY;
-	switch (plan->route->strategy)
-	{
-		case PGL_STRATEGY_WEIGHTED:
-			return pgl_balance_credit(&key) + candidate->weight;
-		case PGL_STRATEGY_STICKY:
-			return sticky_score(plan, candidate);
-		case PGL_STRATEGY_LEAST_INFLIGHT:
-			limit = pgl_limit_peek(&target_key);
-			return limit < 0 ? 0 : -pgl_limit_in_flight(limit);
-		case PGL_STRATEGY_LATENCY:
-			return -pgl_stat_find(plan->database, PGL_STAT_TARGET, candidate->target->id,
-								  candidate->target->name)
-						->latency_ewma_us;
-		case PGL_STRATEGY_PRICE:
-			return -expected_price(candidate->target);
-	}
-	return 0;
-}
-
-/* Put plan->order into the order in which candidates would be tried now. */
-static void
-rank_candidates(PglPlan *plan)
-{
-	int *order = plan->order;
-	double *scores = plan->scores;
-	int i;
-	int j;
-
-	for (i = 0; i < plan->ncandidates; i++)
-	{
-		const PglCandidate *candidate = &plan->candidates[i];
-
-		scores[i] = candidate_score(plan, candidate);
-		/* Insertion sort: candidates are few, and already ordered by tier. */
-		for (j = i; j > 0; j--)
-		{
-			const PglCandidate *before = &plan->candidates[order[j - 1]];
-
-			if (before->tier < candidate->tier || scores[order[j - 1]] >= scores[i])
-				break;
-			order[j] = order[j - 1];
-		}
-		order[j] = i;
-	}
-}
 
 /* Look at one spec; returns the live limit, or -1 for a fresh one in a dry run. */
 static int
@@ -364,36 +275,6 @@ try_candidate(Decider *decider, int c, bool retry_pass)
 	return true;
 }
 
-/* Book the pick: members of the winner's tier that were not found blocked took part in it. */
-static void
-book_turn(const Decider *decider, int winner)
-{
-	const PglPlan *plan = decider->plan;
-	int64_t total = 0;
-	bool adding;
-	int c;
-
-	for (adding = false;; adding = true)
-	{
-		for (c = 0; c < plan->ncandidates; c++)
-		{
-			const PglCandidate *candidate = &plan->candidates[c];
-			PglBalanceKey key = balance_key(plan, candidate);
-
-			if (candidate->tier != plan->candidates[winner].tier ||
-				(c != winner && (candidate->dropped || candidate->tries > 0 ||
-								 decider->obstacles[c].block != PGL_BLOCK_NONE)))
-				continue;
-			if (adding)
-				pgl_balance_add(&key, candidate->weight - (c == winner ? total : 0), total);
-			else
-				total += candidate->weight;
-		}
-		if (adding)
-			break;
-	}
-}
-
 /* A pass over the candidates: those never tried, or those that may be tried again. */
 static bool
 try_candidates(Decider *decider, bool retry_pass)
@@ -419,8 +300,8 @@ try_candidates(Decider *decider, bool retry_pass)
 			state->first_choice = c;
 		if (try_candidate(decider, c, retry_pass))
 		{
-			if (!decider->dry && !retry_pass && plan->route->strategy == PGL_STRATEGY_WEIGHTED)
-				book_turn(decider, c);
+			if (!decider->dry && !retry_pass)
+				pgl_rank_book_turn(plan, decider->obstacles, c);
 			return true;
 		}
 		/* A back-off after a failure is no throttling, though it shows as cooling. */
@@ -575,7 +456,7 @@ pgl_admit(PglPlan *plan, PglAdmitState *state, bool has_siblings, int64_t now_us
 		out->decision = PGL_DECISION_NO_MEMORY;
 	else if (pass_call_limits(&decider))
 	{
-		rank_candidates(plan);
+		pgl_rank_candidates(plan);
 		if (!try_candidates(&decider, false) && !try_candidates(&decider, true) &&
 			!try_least_broken(&decider))
 			find_earliest(&decider);
@@ -600,7 +481,7 @@ pgl_admit_examine(PglPlan *plan, int64_t now_us, PglObstacle *obstacles, PglAdmi
 	memset(out, 0, sizeof(*out));
 	memset(obstacles, 0, sizeof(PglObstacle) * plan->ncandidates);
 	pass_call_limits(&decider);
-	rank_candidates(plan);
+	pgl_rank_candidates(plan);
 	for (c = 0; c < plan->ncandidates; c++)
 	{
 		if (plan->candidates[c].dropped)
