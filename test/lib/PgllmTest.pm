@@ -554,6 +554,26 @@ sub control
 	return decode_json($response->{content});
 }
 
+# MD5 of the prompt of the last request, in UTF-8.  For long ones: Perl's own JSON decoder takes minutes
+# for some megabytes of wide characters.
+sub last_prompt_md5
+{
+	my ($self) = @_;
+	my $script = <<'EOT';
+import hashlib, json, sys, urllib.request
+opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+reply = json.load(opener.open(f"http://127.0.0.1:{sys.argv[1]}/requests?n=1", timeout=60))
+body = json.loads(reply["requests"][-1]["body"])
+print(hashlib.md5(body["messages"][0]["content"][0]["text"].encode()).hexdigest())
+EOT
+	my ($out, $err);
+
+	IPC::Run::run([ 'python3', '-c', $script, $self->{control_port} ], '>', \$out, '2>', \$err)
+	  or die "simulator: last prompt: $err";
+	chomp $out;
+	return $out;
+}
+
 # fault({account => ..., model => ...}, {kind => 'hang', times => -1}, ...)
 sub fault
 {

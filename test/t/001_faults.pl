@@ -288,23 +288,6 @@ is($session->value(q{SELECT (r).response || ' ' || (r).attempts FROM (SELECT llm
 nothing_held($node, 'nothing is held');
 $session->quit;
 
-# What a server sends beyond Content-Length must not be taken for the reply to the next request on the
-# connection, which may be another tenant's.  It is a matter of packets, hence the repetition.
-TODO:
-{
-	local $TODO = 'a connection on which unread bytes wait is used again';
-	my @answers;
-
-	foreach my $i (1 .. 20)
-	{
-		setup_bedrock($node, $simulator, "excess$i",
-			a => {}, b => { account => $ACCOUNT_2, region => 'eu-west-1' }, -policy => { max_attempts => 2 });
-		$simulator->fault({ account => $ACCOUNT_1 }, { kind => 'wrong_content_length' });
-		push @answers, try_call($node, "excess$i", 'hello')->{response} // 'failed';
-	}
-	is("@answers", join(' ', ('hello') x 20), 'a body longer than announced does not spill into the next reply');
-}
-
 $_->stop foreach $simulator, $fallback_simulator;
 $node->stop;
 done_testing();
