@@ -9,7 +9,7 @@
 ------------------------------------------------------------------------------------------------
 
 CREATE TABLE llm_model (
-	model text PRIMARY KEY CHECK (length(model) BETWEEN 1 AND 256),
+	model text PRIMARY KEY CHECK (octet_length(model) BETWEEN 1 AND 127),
 	family text NOT NULL DEFAULT '',
 	context_window int CHECK (context_window > 0),
 	max_output_tokens int CHECK (max_output_tokens > 0),
@@ -42,7 +42,7 @@ COMMENT ON COLUMN llm_price.usd_per_million IS 'US dollars per million tokens';
 COMMENT ON COLUMN llm_price.source IS 'Where the price was read, and when';
 
 CREATE TABLE llm_shard (
-	shard text PRIMARY KEY CHECK (length(shard) BETWEEN 1 AND 63),
+	shard text PRIMARY KEY CHECK (octet_length(shard) BETWEEN 1 AND 63),
 	provider text NOT NULL CHECK (provider IN ('bedrock', 'mock')),
 	region text CHECK (region ~ '^[a-z0-9-]{1,32}$'),
 	endpoint text CHECK (length(endpoint) <= 300),
@@ -62,14 +62,14 @@ COMMENT ON COLUMN llm_shard.network IS 'Addresses the endpoint may resolve to: p
 COMMENT ON COLUMN llm_shard.credential IS 'Reference to a credential, never a value: env:PREFIX, file:NAME or profile:NAME';
 
 CREATE TABLE llm_target (
-	target text PRIMARY KEY CHECK (length(target) BETWEEN 1 AND 63),
+	target text PRIMARY KEY CHECK (octet_length(target) BETWEEN 1 AND 63),
 	shard text NOT NULL REFERENCES llm_shard ON UPDATE CASCADE,
 	model text NOT NULL REFERENCES llm_model ON UPDATE CASCADE,
 	model_id text NOT NULL
 		CHECK (model_id ~ '^[A-Za-z0-9:./_-]+$' AND length(model_id) <= 2048
 			AND model_id NOT IN ('.', '..')),
 	geography text CHECK (geography ~ '^[a-z][a-z-]{0,15}$'),
-	quota_domain text CHECK (length(quota_domain) BETWEEN 1 AND 63),
+	quota_domain text CHECK (octet_length(quota_domain) BETWEEN 1 AND 63),
 	rpm bigint CHECK (rpm BETWEEN 1 AND 10000000000),
 	tpm bigint CHECK (tpm BETWEEN 1 AND 10000000000),
 	max_inflight int CHECK (max_inflight > 0),
@@ -92,7 +92,7 @@ COMMENT ON COLUMN llm_target.max_tokens IS 'max_tokens sent when the caller give
 COMMENT ON COLUMN llm_target.parameters IS 'Provider-specific settings: additional_model_request_fields for bedrock; reply, latency_ms, script ... for mock';
 
 CREATE TABLE llm_route_policy (
-	route text PRIMARY KEY CHECK (length(route) BETWEEN 1 AND 63),
+	route text PRIMARY KEY CHECK (octet_length(route) BETWEEN 1 AND 63),
 	strategy text NOT NULL DEFAULT 'weighted'
 		CHECK (strategy IN ('weighted', 'sticky', 'least_inflight', 'latency', 'price')),
 	max_attempts int NOT NULL DEFAULT 4 CHECK (max_attempts BETWEEN 1 AND 16),
@@ -116,14 +116,18 @@ COMMENT ON COLUMN llm_route.tier IS '0 = primary; higher tiers are fallbacks, tr
 COMMENT ON COLUMN llm_route.weight IS 'Share of the calls inside the tier; 0 = only when all others cannot take the call';
 
 CREATE TABLE llm_tenant (
-	tenant text PRIMARY KEY CHECK (length(tenant) BETWEEN 1 AND 63),
+	tenant text PRIMARY KEY CHECK (octet_length(tenant) BETWEEN 1 AND 63),
 	route text NOT NULL REFERENCES llm_route_policy ON UPDATE CASCADE,
 	extra_routes text[] NOT NULL DEFAULT '{}' CHECK (array_position(extra_routes, NULL) IS NULL),
 	geographies text[] CHECK (array_position(geographies, NULL) IS NULL),
 	models text[] CHECK (array_position(models, NULL) IS NULL),
 	on_limit text NOT NULL DEFAULT 'error' CHECK (on_limit IN ('error', 'wait')),
 	max_wait_ms int NOT NULL DEFAULT 60000 CHECK (max_wait_ms BETWEEN 0 AND 86400000),
-	enabled boolean NOT NULL DEFAULT true
+	retention text NOT NULL DEFAULT 'none' CHECK (retention IN ('none', 'hash', 'response')),
+	cache boolean NOT NULL DEFAULT false,
+	cache_ttl interval NOT NULL DEFAULT '7 days' CHECK (cache_ttl > '0'),
+	enabled boolean NOT NULL DEFAULT true,
+	CONSTRAINT llm_tenant_cache_needs_retention CHECK (NOT cache OR retention = 'response')
 );
 COMMENT ON TABLE llm_tenant IS 'A consumer: the first argument of every llm_ function';
 COMMENT ON COLUMN llm_tenant.route IS 'Route of its calls';
@@ -132,6 +136,9 @@ COMMENT ON COLUMN llm_tenant.geographies IS 'Data residency: only targets of the
 COMMENT ON COLUMN llm_tenant.models IS 'Models it may use; NULL = any on its routes';
 COMMENT ON COLUMN llm_tenant.on_limit IS 'At a limit: error (refuse at once) or wait (queue, first come first served)';
 COMMENT ON COLUMN llm_tenant.max_wait_ms IS 'Longest wait in a queue, milliseconds; the option max_wait_ms can only shorten it';
+COMMENT ON COLUMN llm_tenant.retention IS 'What is kept of prompts and answers: none; hash (SHA-256 of both in the ledger); response (also the answers of calls with the option cache, in llm_journal)';
+COMMENT ON COLUMN llm_tenant.cache IS 'Default of the option cache: the same call is paid once, also after a ROLLBACK or a crash; needs retention response';
+COMMENT ON COLUMN llm_tenant.cache_ttl IS 'How long an answer in the journal counts';
 
 CREATE TABLE llm_tenant_grant (
 	tenant text NOT NULL REFERENCES llm_tenant ON UPDATE CASCADE ON DELETE CASCADE,
@@ -156,8 +163,10 @@ CREATE TABLE llm_quota (
 	window_kind text NOT NULL DEFAULT 'bucket' CHECK (window_kind IN ('strict', 'bucket')),
 	budget_usd numeric(14,6) CHECK (budget_usd >= 0),
 	budget_period text CHECK (budget_period IN ('hour', 'day', 'month')),
+	budget_window text NOT NULL DEFAULT 'calendar' CHECK (budget_window IN ('calendar', 'rolling')),
+	budget_time_zone text NOT NULL DEFAULT 'UTC',
 	on_exceed text CHECK (on_exceed IN ('error', 'wait', 'next_tier')),
-	mode text NOT NULL DEFAULT 'enforce' CHECK (mode IN ('enforce', 'shadow')),
+	mode text NOT NULL DEFAULT 'enforce' CHECK (mode IN ('enforce', 'soft', 'shadow')),
 	CONSTRAINT llm_quota_limits_something
 		CHECK (num_nonnulls(rpm, tpm, max_inflight, budget_usd) > 0),
 	CONSTRAINT llm_quota_budget_needs_period
@@ -165,7 +174,9 @@ CREATE TABLE llm_quota (
 	CONSTRAINT llm_quota_burst_needs_bucket
 		CHECK (window_kind = 'bucket' OR num_nonnulls(burst_requests, burst_tokens) = 0),
 	CONSTRAINT llm_quota_burst_needs_rate
-		CHECK ((burst_requests IS NULL OR rpm IS NOT NULL) AND (burst_tokens IS NULL OR tpm IS NOT NULL))
+		CHECK ((burst_requests IS NULL OR rpm IS NOT NULL) AND (burst_tokens IS NULL OR tpm IS NOT NULL)),
+	CONSTRAINT llm_quota_soft_is_for_budgets
+		CHECK (mode <> 'soft' OR (budget_usd IS NOT NULL AND num_nonnulls(rpm, tpm, max_inflight) = 0))
 );
 COMMENT ON TABLE llm_quota IS 'A limit. Every selector that is not NULL must match; all matching rows bind together';
 COMMENT ON COLUMN llm_quota.tenant IS 'Selector: calls of this tenant; NULL = any';
@@ -179,10 +190,12 @@ COMMENT ON COLUMN llm_quota.max_inflight IS 'Most calls in flight';
 COMMENT ON COLUMN llm_quota.burst_requests IS 'Capacity of the request bucket; NULL = rpm';
 COMMENT ON COLUMN llm_quota.burst_tokens IS 'Capacity of the token bucket; NULL = tpm';
 COMMENT ON COLUMN llm_quota.window_kind IS 'bucket: a token bucket; strict: no 60 s interval ever exceeds the limit';
-COMMENT ON COLUMN llm_quota.budget_usd IS 'Spending limit per budget_period; this version refuses to store one, as it does not enforce it';
+COMMENT ON COLUMN llm_quota.budget_usd IS 'Spending limit per budget_period, US dollars: what was spent + what calls in flight may cost at worst + the worst case of this call never exceeds it. Calls that no price is known for are refused';
 COMMENT ON COLUMN llm_quota.budget_period IS 'Period of budget_usd: hour, day or month';
+COMMENT ON COLUMN llm_quota.budget_window IS 'calendar: from one beginning of the period to the next, in budget_time_zone; rolling: any interval of that length (a month: 30 days)';
+COMMENT ON COLUMN llm_quota.budget_time_zone IS 'Time zone in which calendar days and months begin';
 COMMENT ON COLUMN llm_quota.on_exceed IS 'error: refuse; wait: queue up to the tenant''s max_wait_ms; next_tier: try the next candidate; NULL = on_limit of the tenant';
-COMMENT ON COLUMN llm_quota.mode IS 'enforce, or shadow: count what would have been refused and let it pass';
+COMMENT ON COLUMN llm_quota.mode IS 'enforce; soft (budgets only): let it pass, with a NOTICE when 80 and 100 percent are reached and a mark in the ledger beyond; shadow: count what would have been refused and let it pass';
 
 COMMENT ON COLUMN llm_price.model IS 'Model that is priced';
 COMMENT ON COLUMN llm_price.valid_from IS 'From when the price applies';
@@ -200,6 +213,128 @@ COMMENT ON COLUMN llm_tenant.tenant IS 'Name';
 COMMENT ON COLUMN llm_tenant.enabled IS 'false: every call is refused';
 COMMENT ON COLUMN llm_tenant_grant.tenant IS 'Tenant that the role may speak for';
 COMMENT ON COLUMN llm_quota.quota_id IS 'Number, as in messages and llm_bucket';
+
+------------------------------------------------------------------------------------------------
+-- The ledger: one row per attempt, written outside the caller's transaction by the ledger writer
+------------------------------------------------------------------------------------------------
+
+CREATE TABLE llm_ledger (
+	started_at timestamptz NOT NULL,
+	call_id uuid NOT NULL,
+	attempt int NOT NULL,
+	outcome text NOT NULL
+		CHECK (outcome IN ('success', 'failed', 'cancelled', 'refused', 'unknown')),
+	cause text,
+	sqlstate text,
+	error text,
+	tenant text NOT NULL,
+	session_role name NOT NULL,
+	role name NOT NULL,
+	role_id oid NOT NULL,
+	query_id bigint,
+	route text,
+	target text,
+	shard text,
+	region text,
+	model text,
+	fallback_depth int NOT NULL,
+	status int,
+	finish_reason text,
+	provider_request_id text,
+	reserved_tokens bigint,
+	input_tokens bigint,
+	output_tokens bigint,
+	cache_read_tokens bigint,
+	cache_write_tokens bigint,
+	price_input bigint,
+	price_output bigint,
+	price_cache_read bigint,
+	price_cache_write bigint,
+	charge text NOT NULL CHECK (charge IN ('none', 'usage', 'reserved')),
+	reserved_nano_usd bigint,
+	cost_nano_usd bigint,
+	over_budget boolean NOT NULL,
+	queue_ms float8,
+	prepare_ms float8,
+	connect_ms float8,
+	first_byte_ms float8,
+	total_ms float8,
+	prompt_sha256 bytea,
+	response_sha256 bytea,
+	PRIMARY KEY (started_at, call_id, attempt)
+) PARTITION BY RANGE (started_at);
+COMMENT ON TABLE llm_ledger IS 'Every attempt, whatever became of the transaction that made it. Rows are only added, by the ledger writer; one partition per day (UTC)';
+COMMENT ON COLUMN llm_ledger.started_at IS 'When the attempt was admitted; for a refused call, when it was refused';
+COMMENT ON COLUMN llm_ledger.call_id IS 'The call, as in llm_result; UUID version 7';
+COMMENT ON COLUMN llm_ledger.attempt IS 'Number of the attempt in its call, from 1; 0: the call was refused before any';
+COMMENT ON COLUMN llm_ledger.outcome IS 'success; failed (see cause); cancelled while it was out; refused by a limit, budget or breaker here: nothing was sent; unknown: the server went down while it was out';
+COMMENT ON COLUMN llm_ledger.cause IS 'Why it failed: throttled, unavailable, server error, connection, timeout, context too long, credentials, not found, quota exhausted, refusal, bad request, bad reply';
+COMMENT ON COLUMN llm_ledger.sqlstate IS 'Of a refused call';
+COMMENT ON COLUMN llm_ledger.error IS 'The provider''s name of the error and its words, cut to a line; never a prompt';
+COMMENT ON COLUMN llm_ledger.tenant IS 'For whom';
+COMMENT ON COLUMN llm_ledger.session_role IS 'Role that logged in';
+COMMENT ON COLUMN llm_ledger.role IS 'Role that called, outside of SECURITY DEFINER functions: whom quotas and budgets bind';
+COMMENT ON COLUMN llm_ledger.role_id IS 'Its OID';
+COMMENT ON COLUMN llm_ledger.query_id IS 'Identifier of the top-level query, as in pg_stat_statements; NULL when compute_query_id is off';
+COMMENT ON COLUMN llm_ledger.route IS 'Route of the call; this and the next four are names as they were then';
+COMMENT ON COLUMN llm_ledger.target IS 'Where it was sent; NULL for a refused call';
+COMMENT ON COLUMN llm_ledger.shard IS 'Account of the target';
+COMMENT ON COLUMN llm_ledger.region IS 'Region of the account';
+COMMENT ON COLUMN llm_ledger.model IS 'Base model of the target';
+COMMENT ON COLUMN llm_ledger.fallback_depth IS 'Candidates passed over or failed before this one';
+COMMENT ON COLUMN llm_ledger.status IS 'HTTP status; NULL when there was no reply';
+COMMENT ON COLUMN llm_ledger.finish_reason IS 'Why the model stopped: stop, length, or the provider''s word';
+COMMENT ON COLUMN llm_ledger.provider_request_id IS 'The provider''s identifier, for its support';
+COMMENT ON COLUMN llm_ledger.reserved_tokens IS 'Quota tokens reserved: estimate of the input + max_tokens';
+COMMENT ON COLUMN llm_ledger.input_tokens IS 'As the provider reported; NULL: not reported, as for the next three';
+COMMENT ON COLUMN llm_ledger.output_tokens IS 'Tokens of the answer';
+COMMENT ON COLUMN llm_ledger.cache_read_tokens IS 'Tokens of the prompt that the provider had cached';
+COMMENT ON COLUMN llm_ledger.cache_write_tokens IS 'Tokens of the prompt that it has cached now';
+COMMENT ON COLUMN llm_ledger.price_input IS 'Price used, nano-USD per million tokens; NULL: not known, as for the next three';
+COMMENT ON COLUMN llm_ledger.price_output IS 'Price of output tokens';
+COMMENT ON COLUMN llm_ledger.price_cache_read IS 'Price of cached tokens';
+COMMENT ON COLUMN llm_ledger.price_cache_write IS 'Price of caching tokens';
+COMMENT ON COLUMN llm_ledger.charge IS 'What the cost rests on: usage (reported tokens), reserved (nobody knows what was used: the worst case), none (not billed)';
+COMMENT ON COLUMN llm_ledger.reserved_nano_usd IS 'Worst case of the attempt, nano-USD; NULL: no price known';
+COMMENT ON COLUMN llm_ledger.cost_nano_usd IS 'Cost, nano-USD (1e-9 US dollars); NULL: no price known, see llm_reprice(); 0: not billed';
+COMMENT ON COLUMN llm_ledger.over_budget IS 'A budget that does not enforce was exceeded';
+COMMENT ON COLUMN llm_ledger.queue_ms IS 'Time per phase: waiting for quotas before this attempt';
+COMMENT ON COLUMN llm_ledger.prepare_ms IS 'Building and signing the request';
+COMMENT ON COLUMN llm_ledger.connect_ms IS 'Name, connection and TLS; NULL when a kept connection was used';
+COMMENT ON COLUMN llm_ledger.first_byte_ms IS 'From sending to the first byte of the reply';
+COMMENT ON COLUMN llm_ledger.total_ms IS 'The attempt, from admission to its end';
+COMMENT ON COLUMN llm_ledger.prompt_sha256 IS 'SHA-256 of the prompt in UTF-8, if the tenant''s retention is hash or response';
+COMMENT ON COLUMN llm_ledger.response_sha256 IS 'SHA-256 of the answer in the server encoding, likewise';
+
+CREATE TABLE llm_intent (
+	LIKE llm_ledger,
+	run bigint NOT NULL,
+	PRIMARY KEY (call_id, attempt)
+) WITH (fillfactor = 50);
+COMMENT ON TABLE llm_intent IS 'Attempts that may be out now, with pgllm.ledger_sync = intent: written before the first byte leaves, removed when the row in llm_ledger is written. What a crashed run of the server left is moved to llm_ledger as unknown, charged at its reservation';
+COMMENT ON COLUMN llm_intent.run IS 'Run of the server that wrote it';
+
+CREATE TABLE llm_journal (
+	tenant text NOT NULL,
+	key bytea NOT NULL,
+	response text NOT NULL,
+	finish_reason text,
+	target text,
+	model text,
+	input_tokens bigint,
+	output_tokens bigint,
+	call_id uuid NOT NULL,
+	created_at timestamptz NOT NULL,
+	expires_at timestamptz NOT NULL,
+	PRIMARY KEY (tenant, key)
+);
+CREATE INDEX llm_journal_expires_at ON llm_journal (expires_at);
+COMMENT ON TABLE llm_journal IS 'Answers that were paid for, so that the same call is not paid twice: see the option cache and llm_forget()';
+COMMENT ON COLUMN llm_journal.tenant IS 'Whose it is; nobody else gets it';
+COMMENT ON COLUMN llm_journal.key IS 'SHA-256 of tenant, candidates, all parameters and the prompt';
+COMMENT ON COLUMN llm_journal.response IS 'The answer';
+COMMENT ON COLUMN llm_journal.call_id IS 'The call that was paid for';
+COMMENT ON COLUMN llm_journal.expires_at IS 'From then on it counts as not there: created_at + llm_tenant.cache_ttl';
 
 ------------------------------------------------------------------------------------------------
 -- Checks that a CHECK cannot express, and the signal that configuration has changed

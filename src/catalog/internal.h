@@ -17,14 +17,7 @@
 #include "utils/palloc.h"
 
 #include "catalog.h"
-
-typedef struct PglExtension
-{
-	Oid oid;
-	Oid owner;
-	Oid schema;
-	const char *schema_name; /* quoted for use in SQL */
-} PglExtension;
+#include "owner.h"
 
 /* Pointers to the structs of one kind, ordered by name (bytewise), all but those of quotas. */
 typedef struct PglItems
@@ -64,17 +57,6 @@ typedef struct PglRow
 	TupleDesc desc;
 	int column; /* last one taken, from 1 */
 } PglRow;
-
-/* owner.c */
-
-/* False when the extension is not created here.  The schema's name is in the current context. */
-extern bool pgl_catalog_find_extension(PglExtension *extension);
-/*
- * Call body with SPI connected, as the owner of the extension, with search_path pinned.  Everything
- * is put back afterwards, also when body throws.  Throws when the extension is not created.
- */
-typedef void (*PglOwnerBody)(const PglExtension *extension, void *arg);
-extern void pgl_catalog_run_as_owner(PglOwnerBody body, void *arg);
 
 /* row.c */
 

@@ -14,5 +14,7 @@
 #define ERRCODE_LM_CONTEXT_TOO_LONG MAKE_SQLSTATE('L', 'M', '0', '0', '7')
 #define ERRCODE_LM_TRUNCATED MAKE_SQLSTATE('L', 'M', '0', '0', '8')
 #define ERRCODE_LM_CREDENTIALS MAKE_SQLSTATE('L', 'M', '0', '0', '9')
+#define ERRCODE_LM_STATEMENT_LIMIT MAKE_SQLSTATE('L', 'M', '0', '1', '0')
+#define ERRCODE_LM_BUDGET MAKE_SQLSTATE('L', 'M', '0', '1', '1')
 
 #endif

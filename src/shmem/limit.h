@@ -26,7 +26,8 @@ typedef enum PglLimitScope
 {
 	PGL_SCOPE_DOMAIN = 1, /* provider quota shared by the targets of a domain */
 	PGL_SCOPE_TARGET,     /* calls in flight on one target */
-	PGL_SCOPE_QUOTA       /* a row of llm_quota */
+	PGL_SCOPE_QUOTA,      /* a row of llm_quota: its rates and calls in flight */
+	PGL_SCOPE_BUDGET      /* a row of llm_quota: its budget */
 } PglLimitScope;
 
 typedef enum PglDimension
@@ -34,6 +35,7 @@ typedef enum PglDimension
 	PGL_DIM_REQUESTS,
 	PGL_DIM_TOKENS,
 	PGL_DIM_IN_FLIGHT,
+	PGL_DIM_COST, /* nano-USD: a budget */
 	PGL_DIM_COUNT
 } PglDimension;
 
