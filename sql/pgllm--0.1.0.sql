@@ -304,7 +304,7 @@ COMMENT ON COLUMN llm_ledger.connect_ms IS 'Name, connection and TLS; NULL when 
 COMMENT ON COLUMN llm_ledger.first_byte_ms IS 'From sending to the first byte of the reply';
 COMMENT ON COLUMN llm_ledger.total_ms IS 'The attempt, from admission to its end';
 COMMENT ON COLUMN llm_ledger.prompt_sha256 IS 'SHA-256 of the prompt in UTF-8, if the tenant''s retention is hash or response';
-COMMENT ON COLUMN llm_ledger.response_sha256 IS 'SHA-256 of the answer in the server encoding, likewise';
+COMMENT ON COLUMN llm_ledger.response_sha256 IS 'SHA-256 of the answer in UTF-8, likewise';
 
 CREATE TABLE llm_intent (
 	LIKE llm_ledger,
@@ -323,6 +323,7 @@ CREATE TABLE llm_journal (
 	model text,
 	input_tokens bigint,
 	output_tokens bigint,
+	prompt_sha256 bytea NOT NULL,
 	call_id uuid NOT NULL,
 	created_at timestamptz NOT NULL,
 	expires_at timestamptz NOT NULL,
@@ -333,6 +334,13 @@ COMMENT ON TABLE llm_journal IS 'Answers that were paid for, so that the same ca
 COMMENT ON COLUMN llm_journal.tenant IS 'Whose it is; nobody else gets it';
 COMMENT ON COLUMN llm_journal.key IS 'SHA-256 of tenant, candidates, all parameters and the prompt';
 COMMENT ON COLUMN llm_journal.response IS 'The answer';
+COMMENT ON COLUMN llm_journal.finish_reason IS 'Why the model stopped';
+COMMENT ON COLUMN llm_journal.target IS 'Which target answered; this and the next three as they were then';
+COMMENT ON COLUMN llm_journal.model IS 'Base model of the target';
+COMMENT ON COLUMN llm_journal.input_tokens IS 'As the provider reported';
+COMMENT ON COLUMN llm_journal.output_tokens IS 'As the provider reported';
+COMMENT ON COLUMN llm_journal.prompt_sha256 IS 'SHA-256 of the prompt in UTF-8, for llm_forget()';
+COMMENT ON COLUMN llm_journal.created_at IS 'When the call was made';
 COMMENT ON COLUMN llm_journal.call_id IS 'The call that was paid for';
 COMMENT ON COLUMN llm_journal.expires_at IS 'From then on it counts as not there: created_at + llm_tenant.cache_ttl';
 
@@ -435,13 +443,13 @@ CREATE TYPE llm_result AS (
 	provider_request_id text
 );
 COMMENT ON TYPE llm_result IS
-'Outcome of one call. response or error is set, never both; cost in US dollars, NULL when no price is known; queue_ms = waiting for quotas, connect_ms and first_byte_ms = phases of the last attempt, total_ms = the whole call';
+'Outcome of one call. response or error is set, never both; source = live, memo (same call of the same statement) or journal (paid for before); cost in US dollars, 0 unless live, NULL when no price is known; queue_ms = waiting for quotas, connect_ms and first_byte_ms = phases of the last attempt, total_ms = the whole call';
 
 CREATE FUNCTION llm_invoke(tenant text, prompt text, options jsonb DEFAULT '{}') RETURNS text
 LANGUAGE C VOLATILE PARALLEL RESTRICTED COST 10000
 AS 'MODULE_PATHNAME', 'pgl_llm_invoke';
 COMMENT ON FUNCTION llm_invoke(text, text, jsonb) IS
-'Answer of a model to prompt, for tenant. NULL prompt: NULL, no call. Options: route, model, system, max_tokens (tokens), temperature, top_p, stop, timeout_ms, max_wait_ms, allow_fallback, allow_truncated, sticky_key. Errors: LM001 throttled past the deadline, LM002 quota, LM003 all candidates failed, LM004 deadline, LM006 refusal, LM007 context too long, LM008 truncated at max_tokens, LM009 credentials, 42501 not granted, 22023 bad argument';
+'Answer of a model to prompt, for tenant. NULL prompt: NULL, no call. Options: route, model, system, max_tokens (tokens), temperature, top_p, stop, timeout_ms, max_wait_ms, allow_fallback, allow_truncated, sticky_key, cache (pay once: see llm_journal), sample (an answer of its own, even if the same call was made before). Errors: LM001 throttled past the deadline, LM002 quota, LM003 all candidates failed, LM004 deadline, LM006 refusal, LM007 context too long, LM008 truncated at max_tokens, LM009 credentials, LM010 limit of the statement, LM011 budget, 42501 not granted, 22023 bad argument';
 
 CREATE FUNCTION llm_try_invoke(tenant text, prompt text, options jsonb DEFAULT '{}') RETURNS llm_result
 LANGUAGE C VOLATILE PARALLEL RESTRICTED COST 10000
@@ -478,6 +486,26 @@ LANGUAGE C VOLATILE PARALLEL UNSAFE COST 10000 ROWS 20
 AS 'MODULE_PATHNAME', 'pgl_llm_check';
 COMMENT ON FUNCTION llm_check(boolean) IS
 'Doctor: reads the configuration, every credential, and with probe sends one call of at most 1 token to every enabled target (name resolution, TLS, permission, model). One row per finding, with what to do';
+
+CREATE FUNCTION llm_forget(tenant text, prompt text DEFAULT NULL) RETURNS bigint
+LANGUAGE plpgsql SECURITY INVOKER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	forgotten bigint;
+BEGIN
+	IF tenant IS NULL THEN
+		RAISE null_value_not_allowed USING MESSAGE = 'tenant must not be null';
+	END IF;
+	PERFORM @extschema@.llm_flush();
+	DELETE FROM @extschema@.llm_journal AS j
+	WHERE j.tenant = llm_forget.tenant
+		AND (prompt IS NULL OR j.prompt_sha256 = sha256(convert_to(prompt, 'UTF8')));
+	GET DIAGNOSTICS forgotten = ROW_COUNT;
+	RETURN forgotten;
+END
+$$;
+COMMENT ON FUNCTION llm_forget(text, text) IS
+'Erase the answers of a tenant from llm_journal: all, or those to one prompt. Returns how many there were. What was paid stays in llm_ledger, with hashes if the tenant keeps them';
 
 ------------------------------------------------------------------------------------------------
 -- Grants
@@ -594,11 +622,11 @@ COMMENT ON VIEW llm_lease IS
 ------------------------------------------------------------------------------------------------
 
 REVOKE ALL ON llm_model, llm_price, llm_shard, llm_target, llm_route_policy, llm_route, llm_tenant,
-	llm_tenant_grant, llm_quota, llm_stat_target, llm_stat_tenant, llm_stat_activity, llm_bucket,
+	llm_tenant_grant, llm_quota, llm_ledger, llm_intent, llm_journal, llm_stat_target, llm_stat_tenant, llm_stat_activity, llm_bucket,
 	llm_breaker, llm_lease FROM PUBLIC;
 REVOKE ALL ON FUNCTION llm_invoke(text, text, jsonb), llm_try_invoke(text, text, jsonb),
 	llm_invoke_many(text, text[], jsonb), llm_explain(text, text, jsonb),
-	llm_render(text, text, jsonb), llm_check(boolean), llm_grant_tenant(text, name),
+	llm_render(text, text, jsonb), llm_check(boolean), llm_forget(text, text), llm_grant_tenant(text, name),
 	llm_revoke_tenant(text, name), llm_config_check(), llm_config_changed(), llm_stat_target(),
 	llm_stat_tenant(), llm_stat_activity(), llm_stat_reset(), llm_breaker_reset(text), llm_bucket(), llm_breaker(),
 	llm_lease() FROM PUBLIC;

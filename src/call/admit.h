@@ -37,11 +37,12 @@ typedef struct PglObstacle
 
 typedef enum PglDecision
 {
-	PGL_DECISION_GO,        /* candidate and leases are set */
-	PGL_DECISION_REFUSED,   /* a limit of tenant or role: no candidate can help */
-	PGL_DECISION_BLOCKED,   /* every candidate left is blocked for the moment */
-	PGL_DECISION_EXHAUSTED, /* no candidate is left */
-	PGL_DECISION_NO_MEMORY  /* shared memory has no room for another lease or limit */
+	PGL_DECISION_GO,         /* candidate and leases are set */
+	PGL_DECISION_REFUSED,    /* a limit of tenant or role: no candidate can help */
+	PGL_DECISION_BLOCKED,    /* every candidate left is blocked for the moment */
+	PGL_DECISION_EXHAUSTED,  /* no candidate is left */
+	PGL_DECISION_NO_MEMORY,  /* shared memory has no room for another lease or limit */
+	PGL_DECISION_LEDGER_FULL /* nor for another record: not decided here but before */
 } PglDecision;
 
 #define PGL_MAX_OBSTACLES PGL_CALL_MAX_LIMITS
@@ -63,6 +64,7 @@ typedef struct PglAdmission
 	bool wait_for_sibling; /* ... for a place that a call of the same statement will give back */
 	int64_t wait_us;
 	bool shadow_refusal; /* a shadow limit would have refused */
+	bool over_budget;    /* a soft or shadow budget is exceeded by the attempt */
 } PglAdmission;
 
 /* What admission must know of the call besides its plan. */

@@ -37,6 +37,9 @@ typedef struct PglCallArgs
 	double top_p;
 	bool no_fallback;
 	bool allow_truncated;
+	bool sample; /* an answer of its own: neither memo nor journal */
+	bool has_cache;
+	bool cache; /* use the journal; the tenant says if it is not given */
 	bool alone; /* the caller starts no other before this one is done: it may sleep on a lock */
 } PglCallArgs;
 
@@ -50,6 +53,7 @@ typedef struct PglOutcome
 	const char *hint;
 	char *response; /* server encoding; NULL on failure */
 	size_t response_len;
+	const char *source;        /* where the answer came from: live, memo, journal */
 	const char *finish_reason; /* NULL as long as no model answered, as for target and its kin */
 	const char *route;
 	const char *target;

@@ -20,6 +20,7 @@ typedef struct PglCandidate
 	const char *dropped;    /* why it may not be used at all; NULL if it may */
 	int max_tokens;         /* sent, and reserved */
 	int64_t reserve_tokens; /* input estimate + max_tokens */
+	int64_t worst_nano_usd; /* what such an attempt costs at most; -1: no price known */
 	int nlimits;            /* domain, target, and quotas that concern only this candidate */
 	PglLimitSpec limits[PGL_CALL_MAX_LIMITS];
 	/* What happened to it in this call. */

@@ -60,6 +60,13 @@ typedef enum PglOnExceed
 	PGL_EXCEED_NEXT_TIER
 } PglOnExceed;
 
+typedef enum PglRetention
+{
+	PGL_RETENTION_NONE,
+	PGL_RETENTION_HASH,    /* SHA-256 of prompts and answers in the ledger */
+	PGL_RETENTION_RESPONSE /* and answers in the journal */
+} PglRetention;
+
 typedef struct PglModel
 {
 	const char *name;
@@ -153,6 +160,9 @@ typedef struct PglTenant
 	int nmodels;
 	bool wait_at_limit;
 	int max_wait_ms;
+	PglRetention retention;
+	bool cache; /* default of the option */
+	int64_t cache_ttl_us;
 	bool enabled;
 	const char *const *grantees;
 	int ngrantees;

@@ -15,6 +15,7 @@ static const char *const strategy_words[] = {"weighted", "sticky", "least_inflig
 static const char *const spill_words[] = {"always", "throttle", "outage", "never", NULL};
 static const char *const per_words[] = {"shared", "tenant", "role", NULL};
 static const char *const window_words[] = {"bucket", "strict", NULL};
+static const char *const retention_words[] = {"none", "hash", "response", NULL};
 /* NULL is PGL_EXCEED_DEFAULT, the value before these. */
 static const char *const exceed_words[] = {"error", "wait", "next_tier", NULL};
 
@@ -89,6 +90,9 @@ fill_tenant(PglLoader *loader, PglRow *row, void *item)
 	tenant->models = pgl_catalog_row_texts(row, &tenant->nmodels);
 	tenant->wait_at_limit = pgl_catalog_row_bool(row);
 	tenant->max_wait_ms = pgl_catalog_row_int4(row, 0);
+	tenant->retention = (PglRetention) pgl_catalog_row_choice(row, retention_words);
+	tenant->cache = pgl_catalog_row_bool(row);
+	tenant->cache_ttl_us = pgl_catalog_row_int8(row, 0);
 	tenant->enabled = pgl_catalog_row_bool(row);
 	tenant->grantees = pgl_catalog_row_texts(row, &tenant->ngrantees);
 }
@@ -156,7 +160,8 @@ pgl_catalog_load_tenants(PglLoader *loader)
 	snapshot->tenants =
 		pgl_catalog_read_items(loader,
 							   "SELECT t.tenant, t.route, t.extra_routes, t.geographies, t.models,"
-							   " t.on_limit = 'wait', t.max_wait_ms, t.enabled,"
+							   " t.on_limit = 'wait', t.max_wait_ms, t.retention, t.cache,"
+							   " (extract(epoch FROM t.cache_ttl) * 1000000)::int8, t.enabled,"
 							   " ARRAY(SELECT g.grantee::text FROM %1$s.llm_tenant_grant AS g"
 							   " WHERE g.tenant = t.tenant ORDER BY g.grantee)"
 							   " FROM %1$s.llm_tenant AS t ORDER BY t.tenant COLLATE \"C\"",

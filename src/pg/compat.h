@@ -143,6 +143,23 @@ pgl_create_wait_event_set(int nevents)
 #define AmAutoVacuumWorkerProcess() IsAutoVacuumWorkerProcess()
 #endif
 
+/* 18 dropped the parameter execute_once of ExecutorRun. */
+#if PG_VERSION_NUM >= 180000
+#define PGL_EXECUTOR_RUN_PARAMETERS QueryDesc *query, ScanDirection direction, uint64 count
+#define PGL_EXECUTOR_RUN_ARGUMENTS query, direction, count
+#else
+#define PGL_EXECUTOR_RUN_PARAMETERS \
+	QueryDesc *query, ScanDirection direction, uint64 count, bool execute_once
+#define PGL_EXECUTOR_RUN_ARGUMENTS query, direction, count, execute_once
+#endif
+
+/* 15 wants to know how much room there is for a digest. */
+#if PG_VERSION_NUM >= 150000
+#define pgl_cryptohash_final(context, out, size) pg_cryptohash_final(context, out, size)
+#else
+#define pgl_cryptohash_final(context, out, size) pg_cryptohash_final(context, out)
+#endif
+
 /* 15 has a generator of its own for every process; 14 seeds random() in each. */
 #if PG_VERSION_NUM >= 150000
 #include "common/pg_prng.h"

@@ -90,6 +90,7 @@ typedef struct PglRecord
 	int64_t connect_us;
 	int64_t first_byte_us;
 	int64_t total_us;
+	bool had_intent; /* a row of llm_intent is to go */
 	bool has_hashes; /* the tenant retains hashes */
 	unsigned char prompt_sha256[32];
 	unsigned char response_sha256[32];
