@@ -307,7 +307,7 @@ COMMENT ON COLUMN llm_ledger.prompt_sha256 IS 'SHA-256 of the prompt in UTF-8, i
 COMMENT ON COLUMN llm_ledger.response_sha256 IS 'SHA-256 of the answer in UTF-8, likewise';
 
 CREATE TABLE llm_intent (
-	LIKE llm_ledger,
+	LIKE llm_ledger INCLUDING COMMENTS,
 	run bigint NOT NULL,
 	PRIMARY KEY (call_id, attempt)
 ) WITH (fillfactor = 50);
