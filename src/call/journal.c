@@ -95,6 +95,7 @@ pgl_journal_make_key(const PglCall *call, unsigned char key[PGL_KEY_SIZE])
 
 	add_text(hash, KEY_VERSION);
 	add_text(hash, call->plan->tenant->name);
+	add_text(hash, call->plan->route->name);
 	add_candidates(hash, call->plan);
 	add_text(hash, request->system);
 	add_number(hash, request->has_temperature, request->temperature);
