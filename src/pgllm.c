@@ -9,6 +9,7 @@
 #include "pg/guc.h"
 #include "shmem/state.h"
 #include "sql/utility.h"
+#include "worker/worker.h"
 
 PGL_MODULE_MAGIC("0.1.0");
 
@@ -25,4 +26,5 @@ _PG_init(void)
 		return;
 	pgl_shmem_init();
 	pgl_utility_init();
+	pgl_worker_init();
 }
