@@ -618,6 +618,32 @@ COMMENT ON VIEW llm_lease IS
 'Calls that hold capacity now; a lease dies with its owner';
 
 ------------------------------------------------------------------------------------------------
+-- Ledger: status
+------------------------------------------------------------------------------------------------
+
+CREATE FUNCTION llm_ledger_status(OUT datname name, OUT writer_pid int, OUT queued bigint,
+	OUT oldest_ms float8, OUT spilled bigint, OUT written bigint, OUT failures bigint,
+	OUT recovered boolean, OUT last_error text, OUT last_error_at timestamptz,
+	OUT free_slots int, OUT slots int)
+RETURNS SETOF record LANGUAGE C VOLATILE PARALLEL RESTRICTED
+AS 'MODULE_PATHNAME', 'pgl_llm_ledger_status';
+COMMENT ON FUNCTION llm_ledger_status() IS
+'The rows of the view llm_ledger_status';
+CREATE VIEW llm_ledger_status AS SELECT * FROM llm_ledger_status();
+COMMENT ON VIEW llm_ledger_status IS
+'Per database, how far the ledger is: its writer (NULL: none is running, as none is needed or could be started), records queued in shared memory and the age of the oldest, records in spill files, rows written and failures since the server started, whether what an earlier run left behind is in the tables, and the last error. free_slots and slots are of the whole server';
+
+CREATE FUNCTION llm_flush(timeout_ms int DEFAULT 30000) RETURNS boolean
+LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'pgl_llm_flush';
+COMMENT ON FUNCTION llm_flush(int) IS
+'Wait until all that was queued for the ledger of this database before, and all that lies in its spill files, is in the tables; false after timeout_ms milliseconds. 25006 on a standby, where the tables cannot be written';
+
+REVOKE ALL ON llm_ledger_status FROM PUBLIC;
+REVOKE ALL ON FUNCTION llm_ledger_status(), llm_flush(int) FROM PUBLIC;
+GRANT SELECT ON llm_ledger_status TO pg_monitor;
+GRANT EXECUTE ON FUNCTION llm_ledger_status() TO pg_monitor;
+
+------------------------------------------------------------------------------------------------
 -- Default deny: nothing is PUBLIC; llm_grant_tenant opens the calling functions
 ------------------------------------------------------------------------------------------------
 

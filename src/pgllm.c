@@ -10,6 +10,7 @@
 #include "shmem/state.h"
 #include "sql/toplevel.h"
 #include "sql/utility.h"
+#include "worker/worker.h"
 
 PGL_MODULE_MAGIC("0.1.0");
 
@@ -27,4 +28,5 @@ _PG_init(void)
 	pgl_shmem_init();
 	pgl_utility_init();
 	pgl_toplevel_init();
+	pgl_worker_init();
 }

@@ -17,6 +17,7 @@
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
+#include "catalog/pg_database.h"
 #include "catalog/pg_type.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
@@ -207,6 +208,11 @@ InitMaterializedSRF(FunctionCallInfo fcinfo, bits32 flags)
 											  false, work_mem);
 	MemoryContextSwitchTo(caller);
 }
+#endif
+
+/* 16 marks a database whose DROP was interrupted, and minor releases of older versions do. */
+#ifndef DATCONNLIMIT_INVALID_DB
+#define DATCONNLIMIT_INVALID_DB (-2)
 #endif
 
 /* 16 knows the layout of built-in element types by itself; pgllm has arrays of text only. */
