@@ -241,6 +241,18 @@ billed_tokens(const PglCall *call, PglCause cause)
 			   : 0;
 }
 
+/* The same in nano-USD: the worst case where we cannot know, or cannot price what was reported. */
+static int64_t
+billed_nano_usd(const PglCall *call, int64_t billed)
+{
+	const PglCandidate *candidate = &call->plan->candidates[call->candidate];
+	int64_t cost = pgl_meter_cost(candidate->target, &call->reply.usage);
+
+	if (!call->arrived || cost >= 0)
+		return call->arrived ? cost : 0;
+	return billed > 0 ? Max(candidate->worst_nano_usd, 0) : 0;
+}
+
 /* Locked.  The attempt is settled; after a success so is the call. */
 static void
 settle_attempt(PglCall *call, PglCause cause, int64_t now_us)
@@ -249,9 +261,10 @@ settle_attempt(PglCall *call, PglCause cause, int64_t now_us)
 
 	call->billed_tokens += billed;
 	call->any_arrived |= call->arrived;
-	pgl_lease_settle(&call->admit.attempt_lease, call->arrived, billed, now_us);
+	pgl_lease_settle(&call->admit.attempt_lease, call->arrived, billed,
+					 billed_nano_usd(call, billed), now_us);
 	if (cause == PGL_CAUSE_NONE)
-		pgl_lease_settle(&call->admit.call_lease, 1, call->billed_tokens, now_us);
+		pgl_lease_settle(&call->admit.call_lease, 1, call->billed_tokens, 0, now_us);
 }
 
 static void
@@ -385,7 +398,7 @@ abandon_attempt(PglCall *call, int64_t now_us)
 		call->any_arrived = true;
 	}
 	else
-		pgl_lease_settle(&call->admit.attempt_lease, 0, 0, now_us);
+		pgl_lease_settle(&call->admit.attempt_lease, 0, 0, 0, now_us);
 }
 
 /* The call ends here and now, whatever it is doing: nothing may throw. */
@@ -402,6 +415,6 @@ pgl_attempt_cancel(PglCall *call)
 	pgl_shmem_lock();
 	if (call->attempt_open)
 		abandon_attempt(call, now_us);
-	pgl_lease_settle(&call->admit.call_lease, call->any_arrived, call->billed_tokens, now_us);
+	pgl_lease_settle(&call->admit.call_lease, call->any_arrived, call->billed_tokens, 0, now_us);
 	pgl_shmem_unlock();
 }
