@@ -190,11 +190,11 @@ COMMENT ON COLUMN llm_quota.max_inflight IS 'Most calls in flight';
 COMMENT ON COLUMN llm_quota.burst_requests IS 'Capacity of the request bucket; NULL = rpm';
 COMMENT ON COLUMN llm_quota.burst_tokens IS 'Capacity of the token bucket; NULL = tpm';
 COMMENT ON COLUMN llm_quota.window_kind IS 'bucket: a token bucket; strict: no 60 s interval ever exceeds the limit';
-COMMENT ON COLUMN llm_quota.budget_usd IS 'Spending limit per budget_period, US dollars: what was spent + what calls in flight may cost at worst + the worst case of this call never exceeds it. Calls that no price is known for are refused';
+COMMENT ON COLUMN llm_quota.budget_usd IS 'Spending limit per budget_period, US dollars (0: nothing may be spent): what was spent + what calls in flight may cost at worst + the worst case of this attempt never exceeds it. Targets that no price is known for are not used, unless mode is shadow';
 COMMENT ON COLUMN llm_quota.budget_period IS 'Period of budget_usd: hour, day or month';
 COMMENT ON COLUMN llm_quota.budget_window IS 'calendar: from one beginning of the period to the next, in budget_time_zone; rolling: any interval of that length (a month: 30 days)';
 COMMENT ON COLUMN llm_quota.budget_time_zone IS 'Time zone in which calendar days and months begin';
-COMMENT ON COLUMN llm_quota.on_exceed IS 'error: refuse; wait: queue up to the tenant''s max_wait_ms; next_tier: try the next candidate; NULL = on_limit of the tenant';
+COMMENT ON COLUMN llm_quota.on_exceed IS 'error: refuse; wait: queue up to the tenant''s max_wait_ms; next_tier: try the next candidate, as a row with a model always does; NULL = on_limit of the tenant';
 COMMENT ON COLUMN llm_quota.mode IS 'enforce; soft (budgets only): let it pass, with a NOTICE when 80 and 100 percent are reached and a mark in the ledger beyond; shadow: count what would have been refused and let it pass';
 
 COMMENT ON COLUMN llm_price.model IS 'Model that is priced';
@@ -212,7 +212,7 @@ COMMENT ON COLUMN llm_route.enabled IS 'false: as if the row were not there';
 COMMENT ON COLUMN llm_tenant.tenant IS 'Name';
 COMMENT ON COLUMN llm_tenant.enabled IS 'false: every call is refused';
 COMMENT ON COLUMN llm_tenant_grant.tenant IS 'Tenant that the role may speak for';
-COMMENT ON COLUMN llm_quota.quota_id IS 'Number, as in messages and llm_bucket';
+COMMENT ON COLUMN llm_quota.quota_id IS 'Number, as in messages, llm_bucket and llm_budget';
 
 ------------------------------------------------------------------------------------------------
 -- The ledger: one row per attempt, written outside the caller's transaction by the ledger writer
@@ -595,6 +595,16 @@ CREATE VIEW llm_bucket AS SELECT * FROM llm_bucket();
 COMMENT ON VIEW llm_bucket IS
 'Live limits, one row per limit and dimension (requests, tokens, in_flight): capacity, what is available (negative: debt), calls that queue for it, milliseconds until one more unit passes; waiters stand in pg_locks with classid, objid and objsubid = lock_classid, lock_objid and 19533';
 
+CREATE FUNCTION llm_budget(OUT quota_id bigint, OUT subject text, OUT mode text,
+	OUT period_start timestamptz, OUT period_end timestamptz, OUT budget_usd numeric,
+	OUT spent_usd numeric, OUT reserved_usd numeric, OUT available_usd numeric,
+	OUT reached_percent int, OUT waiters int)
+RETURNS SETOF record LANGUAGE C VOLATILE PARALLEL RESTRICTED
+AS 'MODULE_PATHNAME', 'pgl_llm_budget';
+CREATE VIEW llm_budget AS SELECT * FROM llm_budget();
+COMMENT ON VIEW llm_budget IS
+'Live budgets of llm_quota, one row per subject that has called: the period last used (NULL: rolling), US dollars allowed, spent (NULL: to be read from the ledger at the next call), reserved by calls in flight and available (negative: overshoot), the mark reached in this period (0, 80 or 100 percent), calls that queue for it';
+
 CREATE FUNCTION llm_breaker(OUT scope text, OUT name text, OUT state text, OUT failures int,
 	OUT successes int, OUT opened int, OUT open_for_ms bigint, OUT cooling_for_ms bigint,
 	OUT strikes int, OUT retry_budget int)
@@ -649,17 +659,17 @@ GRANT EXECUTE ON FUNCTION llm_ledger_status() TO pg_monitor;
 
 REVOKE ALL ON llm_model, llm_price, llm_shard, llm_target, llm_route_policy, llm_route, llm_tenant,
 	llm_tenant_grant, llm_quota, llm_ledger, llm_intent, llm_journal, llm_stat_target, llm_stat_tenant, llm_stat_activity, llm_bucket,
-	llm_breaker, llm_lease FROM PUBLIC;
+	llm_budget, llm_breaker, llm_lease FROM PUBLIC;
 REVOKE ALL ON FUNCTION llm_invoke(text, text, jsonb), llm_try_invoke(text, text, jsonb),
 	llm_invoke_many(text, text[], jsonb), llm_explain(text, text, jsonb),
 	llm_render(text, text, jsonb), llm_check(boolean), llm_forget(text, text), llm_grant_tenant(text, name),
 	llm_revoke_tenant(text, name), llm_config_check(), llm_config_changed(), llm_stat_target(),
-	llm_stat_tenant(), llm_stat_activity(), llm_stat_reset(), llm_breaker_reset(text), llm_bucket(), llm_breaker(),
+	llm_stat_tenant(), llm_stat_activity(), llm_stat_reset(), llm_breaker_reset(text), llm_bucket(), llm_budget(), llm_breaker(),
 	llm_lease() FROM PUBLIC;
-GRANT SELECT ON llm_stat_target, llm_stat_tenant, llm_stat_activity, llm_bucket, llm_breaker,
+GRANT SELECT ON llm_stat_target, llm_stat_tenant, llm_stat_activity, llm_bucket, llm_budget, llm_breaker,
 	llm_lease TO pg_monitor;
 GRANT EXECUTE ON FUNCTION llm_stat_target(), llm_stat_tenant(), llm_stat_activity(), llm_bucket(),
-	llm_breaker(), llm_lease() TO pg_monitor;
+	llm_budget(), llm_breaker(), llm_lease() TO pg_monitor;
 -- everybody may see what their own sessions are doing
 GRANT SELECT ON llm_stat_activity TO PUBLIC;
 GRANT EXECUTE ON FUNCTION llm_stat_activity() TO PUBLIC;

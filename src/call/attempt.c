@@ -270,6 +270,16 @@ take_reply(PglCall *call)
 	}
 }
 
+/* What budgets are charged: the worst case also where what was reported cannot be priced. */
+static int64_t
+cost_for_budgets(const PglCall *call, const PglBill *bill)
+{
+	return bill->charge == PGL_CHARGE_NONE ? 0
+		   : bill->nano_usd >= 0
+			   ? bill->nano_usd
+			   : Max(call->plan->candidates[call->candidate].worst_nano_usd, 0);
+}
+
 /* Locked.  The attempt is settled and recorded; after a success so is the call. */
 static void
 settle_attempt(PglCall *call, PglCause cause, const PglBill *bill, const PglRecord *record,
@@ -277,9 +287,10 @@ settle_attempt(PglCall *call, PglCause cause, const PglBill *bill, const PglReco
 {
 	call->billed_tokens += bill->tokens;
 	call->any_arrived |= call->arrived;
-	pgl_lease_settle(&call->admit.attempt_lease, call->arrived, bill->tokens, now_us);
+	pgl_lease_settle(&call->admit.attempt_lease, call->arrived, bill->tokens,
+					 cost_for_budgets(call, bill), now_us);
 	if (cause == PGL_CAUSE_NONE)
-		pgl_lease_settle(&call->admit.call_lease, 1, call->billed_tokens, now_us);
+		pgl_lease_settle(&call->admit.call_lease, 1, call->billed_tokens, 0, now_us);
 	call->last_record = pgl_ledger_push(&call->slot, record);
 	pgl_ledger_unreserve(&call->intent_slot);
 	if (record->has_answer)
@@ -433,7 +444,7 @@ abandon_attempt(PglCall *call, const PglRecord *record, int64_t now_us)
 		call->any_arrived = true;
 	}
 	else
-		pgl_lease_settle(&call->admit.attempt_lease, 0, 0, now_us);
+		pgl_lease_settle(&call->admit.attempt_lease, 0, 0, 0, now_us);
 	(void) pgl_ledger_push(&call->slot, record);
 }
 
@@ -455,7 +466,7 @@ pgl_attempt_cancel(PglCall *call)
 	pgl_shmem_lock();
 	if (call->attempt_open)
 		abandon_attempt(call, &record, now_us);
-	pgl_lease_settle(&call->admit.call_lease, call->any_arrived, call->billed_tokens, now_us);
+	pgl_lease_settle(&call->admit.call_lease, call->any_arrived, call->billed_tokens, 0, now_us);
 	pgl_ledger_unreserve(&call->slot);
 	pgl_ledger_unreserve(&call->intent_slot);
 	pgl_shmem_unlock();

@@ -83,6 +83,8 @@ extern void pgl_call_drive(void); /* wait for something to happen to any call, a
 extern PglCall *pgl_call_next_done(void);
 extern void pgl_call_set_tag(PglCall *call, int64_t tag); /* to find it again then */
 extern int64_t pgl_call_tag(const PglCall *call);
+/* NOTICEs about budgets that the call has brought to a mark; once done, each once. */
+extern void pgl_call_report_budgets(PglCall *call);
 extern const PglOutcome *pgl_call_outcome(const PglCall *call); /* once done */
 extern void
 pgl_call_raise(const PglCall *call) __attribute__((noreturn)); /* its failure as ERROR */

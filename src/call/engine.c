@@ -15,6 +15,7 @@
 #include "../pg/compat.h"
 #include "../pg/guc.h"
 #include "../shmem/activity.h"
+#include "budget.h"
 #include "state.h"
 #include "wait.h"
 
@@ -257,10 +258,11 @@ static void
 decide(PglCall *call)
 {
 	int64_t statement_deadline_us = pgl_wait_statement_deadline_us();
-	int64_t now_us = pgl_clock_us();
 	PglDecision decision;
+	int64_t now_us;
 
-	pgl_shmem_lock();
+	pgl_budget_lock(call->plan);
+	now_us = pgl_clock_us();
 	decide_locked(call, now_us, statement_deadline_us);
 	pgl_shmem_unlock();
 

@@ -15,7 +15,10 @@
 #include "../core/clock.h"
 #include "../pg/compat.h"
 #include "../pg/errors.h"
+#include "budget.h"
 #include "state.h"
+
+#define BUDGET_NEVER_HINT "Lower max_tokens or shorten the prompt; waiting does not help."
 
 /* Our own words around names are in the server encoding; a provider's message is UTF-8. */
 static char *
@@ -94,7 +97,7 @@ close_call(PglCall *call)
 	if (refused)
 		pgl_record_refused(call, &record);
 	pgl_shmem_lock();
-	pgl_lease_settle(&call->admit.call_lease, call->any_arrived, call->billed_tokens,
+	pgl_lease_settle(&call->admit.call_lease, call->any_arrived, call->billed_tokens, 0,
 					 pgl_clock_us());
 	if (refused)
 		(void) pgl_ledger_push(&call->slot, &record);
@@ -135,6 +138,11 @@ describe_limit(StringInfo detail, const PglObstacle *obstacle, int64_t needed_to
 	int d;
 
 	begin_sentence(detail);
+	if (limit->budget)
+	{
+		pgl_budget_describe(detail, obstacle);
+		return;
+	}
 	switch (limit->key.scope)
 	{
 		case PGL_SCOPE_DOMAIN:
@@ -150,7 +158,7 @@ describe_limit(StringInfo detail, const PglObstacle *obstacle, int64_t needed_to
 		appendStringInfo(detail, " of \"%s\"", limit->subject);
 	if (obstacle->verdict.binding == 0)
 		appendStringInfoString(detail, " has earlier calls in its queue");
-	for (d = 0; d < PGL_DIM_COUNT; d++)
+	for (d = 0; d < lengthof(maximum); d++)
 		if (obstacle->verdict.binding & (1 << d))
 			appendStringInfo(detail, " is limited (%s: " INT64_FORMAT ")", dimensions[d],
 							 maximum[d]);
@@ -221,12 +229,14 @@ pgl_outcome_refused(PglCall *call)
 {
 	const PglAdmission *admission = &call->admission;
 	const char *tenant = call->plan->tenant ? call->plan->tenant->name : "";
+	bool budget = admission->binding[0].limit->budget != NULL;
 	bool never = false;
 	StringInfoData detail;
 	int64_t wait_us = 0;
 	int i;
 
 	initStringInfo(&detail);
+	describe_attempts(&detail, call);
 	for (i = 0; i < admission->nbinding; i++)
 	{
 		const PglObstacle *obstacle = &admission->binding[i];
@@ -237,8 +247,11 @@ pgl_outcome_refused(PglCall *call)
 	}
 	if (!never)
 		describe_retry_after(&detail, wait_us);
-	call->outcome.refused = true;
-	if (never)
+	call->outcome.refused = call->nattempts == 0;
+	if (budget)
+		fail(call, ERRCODE_LM_BUDGET, psprintf("budget exceeded for tenant \"%s\"", tenant),
+			 detail.data, never ? BUDGET_NEVER_HINT : NULL);
+	else if (never)
 		fail(call, ERRCODE_LM_QUOTA,
 			 psprintf("call is larger than a quota of tenant \"%s\" can ever grant", tenant),
 			 detail.data, "Lower max_tokens or shorten the prompt; waiting does not help.");
@@ -310,6 +323,47 @@ nothing_large_enough(const PglCall *call)
 	return any;
 }
 
+/* No attempt was made, and candidates without a price were all that was left. */
+static bool
+nothing_priced(const PglCall *call)
+{
+	bool any = false;
+	int c;
+
+	for (c = 0; c < call->plan->ncandidates; c++)
+	{
+		const char *dropped = call->plan->candidates[c].dropped;
+
+		if (dropped == NULL)
+			return false;
+		any |= strcmp(dropped, PGL_DROPPED_NO_PRICE) == 0;
+	}
+	return any;
+}
+
+/* No attempt was made, and budgets alone keep every candidate out.  *never: waiting does not help.
+ */
+static bool
+only_over_budget(const PglCall *call, bool *never)
+{
+	bool any = false;
+	int c;
+
+	*never = true;
+	for (c = 0; c < call->plan->ncandidates; c++)
+	{
+		const PglObstacle *obstacle = &call->obstacles[c];
+
+		if (call->plan->candidates[c].dropped)
+			continue;
+		if (obstacle->block != PGL_BLOCK_LIMIT || obstacle->limit->budget == NULL)
+			return false;
+		any = true;
+		*never &= obstacle->verdict.never;
+	}
+	return any && call->nattempts == 0;
+}
+
 static int64_t
 earliest_wait(const PglCall *call)
 {
@@ -331,12 +385,25 @@ pgl_outcome_failed(PglCall *call)
 {
 	const char *route = call->plan->route->name;
 	StringInfoData detail;
+	bool never;
 
 	initStringInfo(&detail);
 	describe_attempts(&detail, call);
 	describe_candidates(&detail, call);
 	call->outcome.refused = call->nattempts == 0;
-	if (all_attempts_are(call, PGL_CAUSE_CONTEXT_TOO_LONG) || nothing_large_enough(call))
+	if (nothing_priced(call))
+		fail(call, ERRCODE_LM_BUDGET,
+			 psprintf("no price is known for any target of route \"%s\"", route), detail.data,
+			 "Insert the prices of their input and output tokens into llm_price.");
+	else if (only_over_budget(call, &never))
+	{
+		if (!never)
+			describe_retry_after(&detail, earliest_wait(call));
+		fail(call, ERRCODE_LM_BUDGET,
+			 psprintf("budget exceeded for tenant \"%s\"", call->plan->tenant->name), detail.data,
+			 never ? BUDGET_NEVER_HINT : NULL);
+	}
+	else if (all_attempts_are(call, PGL_CAUSE_CONTEXT_TOO_LONG) || nothing_large_enough(call))
 		fail(call, ERRCODE_LM_CONTEXT_TOO_LONG,
 			 psprintf("prompt is too long for every model of route \"%s\"", route), detail.data,
 			 "Shorten the prompt, lower max_tokens, or add a model with a larger context window.");

@@ -12,6 +12,7 @@
 #ifndef PGL_CATALOG_CATALOG_H
 #define PGL_CATALOG_CATALOG_H
 
+#include "../core/budget.h"
 #include "../core/hostpolicy.h"
 #include "../core/uri.h"
 #include "../core/window.h"
@@ -145,6 +146,11 @@ typedef struct PglQuota
 	PglWindowKind window_kind;
 	PglOnExceed on_exceed;
 	bool shadow;
+	bool soft;
+	int64_t budget_nano_usd; /* -1 = none */
+	PglBudgetPeriod budget_period;
+	bool budget_rolling;
+	const char *budget_time_zone;
 } PglQuota;
 
 typedef struct PglTenant

@@ -16,6 +16,7 @@ static const char *const spill_words[] = {"always", "throttle", "outage", "never
 static const char *const per_words[] = {"shared", "tenant", "role", NULL};
 static const char *const window_words[] = {"bucket", "strict", NULL};
 static const char *const retention_words[] = {"none", "hash", "response", NULL};
+static const char *const period_words[] = {"hour", "day", "month", NULL};
 /* NULL is PGL_EXCEED_DEFAULT, the value before these. */
 static const char *const exceed_words[] = {"error", "wait", "next_tier", NULL};
 
@@ -98,6 +99,18 @@ fill_tenant(PglLoader *loader, PglRow *row, void *item)
 }
 
 static void
+fill_budget(PglRow *row, PglQuota *quota)
+{
+	int period;
+
+	quota->budget_nano_usd = pgl_catalog_row_int8(row, -1);
+	period = pgl_catalog_row_choice(row, period_words);
+	quota->budget_period = (PglBudgetPeriod) Max(period, 0);
+	quota->budget_rolling = pgl_catalog_row_bool(row);
+	quota->budget_time_zone = pgl_catalog_row_text(row);
+}
+
+static void
 fill_quota(PglLoader *loader, PglRow *row, void *item)
 {
 	PglQuota *quota = item;
@@ -116,6 +129,8 @@ fill_quota(PglLoader *loader, PglRow *row, void *item)
 	quota->window_kind = (PglWindowKind) pgl_catalog_row_choice(row, window_words);
 	quota->on_exceed = (PglOnExceed) (pgl_catalog_row_choice(row, exceed_words) + 1);
 	quota->shadow = pgl_catalog_row_bool(row);
+	quota->soft = pgl_catalog_row_bool(row);
+	fill_budget(row, quota);
 }
 
 /* Quotas are ordered by tenant: each tenant gets its run of them, so that no call looks at others'.
@@ -169,7 +184,9 @@ pgl_catalog_load_tenants(PglLoader *loader)
 	snapshot->quotas = pgl_catalog_read_items(
 		loader,
 		"SELECT quota_id, tenant, role::oid::int8, route, model, per, rpm, tpm, max_inflight,"
-		" burst_requests, burst_tokens, window_kind, on_exceed, mode = 'shadow'"
+		" burst_requests, burst_tokens, window_kind, on_exceed, mode = 'shadow', mode = 'soft',"
+		" (budget_usd * 1000000000)::int8, budget_period, budget_window = 'rolling',"
+		" budget_time_zone"
 		" FROM %1$s.llm_quota ORDER BY tenant COLLATE \"C\" NULLS FIRST, quota_id",
 		sizeof(PglQuota), fill_quota);
 	hand_out_quotas(snapshot);

@@ -18,6 +18,7 @@
 #include "activity.h"
 #include "balance.h"
 #include "breaker.h"
+#include "flight.h"
 #include "lease.h"
 #include "ledger.h"
 #include "limit.h"
@@ -50,6 +51,7 @@ request_memory(void)
 	RequestAddinShmemSpace(pgl_balance_shmem_size());
 	RequestAddinShmemSpace(pgl_stat_shmem_size());
 	RequestAddinShmemSpace(pgl_activity_shmem_size());
+	RequestAddinShmemSpace(pgl_flight_shmem_size());
 	RequestAddinShmemSpace(pgl_ledger_shmem_size());
 	RequestAddinShmemSpace(pgl_spill_shmem_size());
 	RequestNamedLWLockTranche(TRANCHE, LOCKS);
@@ -90,6 +92,7 @@ attach_memory(void)
 	pgl_balance_shmem_init();
 	pgl_stat_shmem_init();
 	pgl_activity_shmem_init();
+	pgl_flight_shmem_init();
 	pgl_ledger_shmem_init();
 	pgl_spill_shmem_init();
 	LWLockRelease(AddinShmemInitLock);
@@ -117,6 +120,7 @@ release_everything(int code, Datum arg)
 	pgl_lease_abandon_mine(pgl_clock_us());
 	pgl_breaker_release_mine();
 	pgl_activity_clear_mine();
+	pgl_flight_leave_mine();
 	pgl_ledger_unreserve_mine();
 	pgl_shmem_unlock();
 }
