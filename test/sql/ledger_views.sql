@@ -4,6 +4,9 @@ SET client_min_messages = warning;
 SET TimeZone = 'UTC';
 SET extra_float_digits = 0;
 
+-- what other tests have left there
+DELETE FROM llm_ledger;
+
 CREATE ROLE regress_alice;
 CREATE ROLE regress_bob;
 CREATE ROLE regress_gone;
@@ -246,3 +249,10 @@ SELECT response IS NOT NULL AS answered FROM llm_try_invoke('est', 'x', '{"model
 
 DROP OWNED BY regress_alice, regress_bob, regress_monitor, regress_boss;
 DROP ROLE regress_alice, regress_bob, regress_monitor, regress_boss;
+
+DROP TABLE ledger_0301, ledger_0302, ledger_0303, doc;
+DROP VIEW seen;
+DROP FUNCTION partitions_read, writes;
+DROP PROCEDURE attempt;
+DELETE FROM llm_quota; DELETE FROM llm_tenant; DELETE FROM llm_route; DELETE FROM llm_route_policy;
+DELETE FROM llm_target; DELETE FROM llm_shard; DELETE FROM llm_model;
