@@ -110,6 +110,26 @@ check_model(const PglRoute *route, const char *model)
 					errhint("SELECT * FROM llm_explain(...) lists the candidates of a call.")));
 }
 
+int64_t
+pgl_plan_most_input(size_t input_bytes)
+{
+	return input_bytes / BYTES_PER_TOKEN_HIGH + TOKENS_OF_FRAME;
+}
+
+int64_t
+pgl_plan_least_input(size_t input_bytes)
+{
+	return input_bytes / BYTES_PER_TOKEN_LOW;
+}
+
+bool
+pgl_plan_fits(const PglCandidate *candidate, size_t input_bytes)
+{
+	int window = candidate->target->model->context_window;
+
+	return window == 0 || pgl_plan_least_input(input_bytes) + candidate->max_tokens <= window;
+}
+
 /* Why a candidate may not be used for this call at all, or NULL. */
 static const char *
 drop_reason(const PglPlan *plan, const PglCandidate *candidate, const PglCallArgs *args,
@@ -118,7 +138,6 @@ drop_reason(const PglPlan *plan, const PglCandidate *candidate, const PglCallArg
 	const PglTarget *target = candidate->target;
 	const PglModel *model = target->model;
 	const PglTenant *tenant = plan->tenant;
-	int64_t least = input_bytes / BYTES_PER_TOKEN_LOW;
 
 	if (!target->enabled)
 		return "target is disabled";
@@ -137,7 +156,7 @@ drop_reason(const PglPlan *plan, const PglCandidate *candidate, const PglCallArg
 		return "fallback not allowed by the caller";
 	if (model->max_output_tokens > 0 && candidate->max_tokens > model->max_output_tokens)
 		return "max_tokens exceeds what the model can answer";
-	if (model->context_window > 0 && least + candidate->max_tokens > model->context_window)
+	if (!pgl_plan_fits(candidate, input_bytes))
 		return "context window too small";
 	return NULL;
 }
@@ -363,7 +382,7 @@ pgl_plan_build(const PglCallArgs *args, size_t input_bytes, const PglSnapshot **
 											   : plan->tenant->max_wait_ms;
 	plan->may_wait = args->max_wait_ms >= 0 ? args->max_wait_ms > 0 : plan->tenant->wait_at_limit;
 	plan->sticky_hash = pgl_catalog_hash(args->sticky_key ? args->sticky_key : plan->tenant->name);
-	plan->input_estimate = input_bytes / BYTES_PER_TOKEN_HIGH + TOKENS_OF_FRAME;
+	plan->input_estimate = pgl_plan_most_input(input_bytes);
 	plan->ncandidates = plan->route->nentries;
 	plan->candidates = palloc0(sizeof(PglCandidate) * plan->ncandidates);
 	for (c = 0; c < plan->ncandidates; c++)

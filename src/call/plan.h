@@ -70,6 +70,13 @@ typedef struct PglPlan
  */
 extern PglPlan *
 pgl_plan_build(const PglCallArgs *args, size_t input_bytes, const PglSnapshot **pinned);
+/*
+ * What the plan supposes of so many bytes of input: tokens on the high side, as it reserves them;
+ * on the low side; and whether the candidate's context window may hold them at all.
+ */
+extern int64_t pgl_plan_most_input(size_t input_bytes);
+extern int64_t pgl_plan_least_input(size_t input_bytes);
+extern bool pgl_plan_fits(const PglCandidate *candidate, size_t input_bytes);
 extern PglPlan *pgl_plan_build_probe(const char *target, const PglSnapshot **pinned);
 
 #endif

@@ -75,9 +75,10 @@ typedef struct PglRecord
 	int64_t query_id;   /* 0: not computed */
 	char tenant[PGL_NAME_SIZE];
 	char route[PGL_NAME_SIZE];
-	char target[PGL_NAME_SIZE]; /* "" for a call that was refused, as for the next three */
+	char target[PGL_NAME_SIZE]; /* "" for a call that was refused, as for the next four */
 	char shard[PGL_NAME_SIZE];
 	char region[40];
+	char geography[20]; /* of the target: prices go by it */
 	char model[PGL_LEDGER_MODEL_SIZE];
 	char cause[24]; /* why it failed, as in core/cause.h; "" for a success */
 	char error[160];
