@@ -39,6 +39,7 @@ class ControlPlane:
             ("POST", "/faults"): self._add_faults,
             ("DELETE", "/faults"): self._clear_faults,
             ("GET", "/log"): self._log,
+            ("GET", "/ledger"): self._ledger,
             ("GET", "/stats"): self._stats,
             ("GET", "/requests"): self._requests,
             ("DELETE", "/connections"): lambda request: {"closed": self._server.close_idle()},
@@ -84,6 +85,9 @@ class ControlPlane:
         since = number_of(request, "since", 0)
         entries = self._data.journal.since(since)
         return {"entries": entries, "last": entries[-1]["seq"] if entries else since}
+
+    def _ledger(self, request: Request) -> dict[str, Any]:
+        return self._data.journal.ledger(number_of(request, "since", 0))
 
     def _stats(self, request: Request) -> dict[str, Any]:
         return self._data.journal.stats() | {

@@ -37,7 +37,7 @@ def strike(exchange: Exchange, fault: Fault) -> None:
         exchange.connection.respond(
             status, [("Content-Type", "text/html"), *fault.headers.items()], page)
     elif fault.kind == "reset_before_headers":
-        exchange.end(0, fault.kind)
+        exchange.end(0, fault.kind, whole=False)
         exchange.connection.reset()
     else:
         exchange.wait_for_disconnect(0, fault.kind)
@@ -133,7 +133,7 @@ def send_truncated(exchange: Exchange, fault: Fault, answer: dict[str, Any]) -> 
     body = json_bytes(answer)
     send_head(exchange, fault, len(body))
     exchange.connection.write(body[:-fault.drop_bytes])
-    exchange.end(200, None)
+    exchange.end(200, None, whole=False)
     exchange.connection.finish(close=True)
 
 
@@ -166,7 +166,7 @@ def reset_after_headers(exchange: Exchange, fault: Fault, answer: dict[str, Any]
     body = json_bytes(answer)
     send_head(exchange, fault, len(body))
     exchange.connection.write(body[:len(body) // 2])
-    exchange.end(200, None)
+    exchange.end(200, None, whole=False)
     asyncio.get_running_loop().call_later(RESET_DELAY_S, exchange.connection.reset)
 
 

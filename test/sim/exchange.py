@@ -11,6 +11,7 @@ it is logged with ``"delivered": false`` and counted as disconnected at once.
 from __future__ import annotations
 
 import os
+import re
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,8 @@ from http_server import Connection, Request
 if TYPE_CHECKING:
     from faults import Fault
     from journal import Counters, Journal
+
+ATTEMPT = re.compile(r"attempt=(\d{1,9})(?:;|$)")
 
 
 def new_request_id() -> str:
@@ -33,7 +36,7 @@ class Exchange:
 
     __slots__ = ("journal", "request", "connection", "request_id", "operation", "model_id",
                  "account", "region", "inference_region", "usage", "metadata", "fault",
-                 "_arrived", "_started", "_counters", "_delivered", "_open_end")
+                 "_arrived", "_started", "_counters", "_delivered", "_open_end", "_written")
 
     def __init__(self, journal: Journal, request: Request, connection: Connection) -> None:
         self.journal = journal
@@ -52,6 +55,7 @@ class Exchange:
         self._started = time.monotonic()
         self._counters: tuple[Counters, ...] = ()
         self._delivered = True
+        self._written = False
         self._open_end: tuple[int, str | None] | None = None
 
     def begin(self) -> None:
@@ -75,11 +79,13 @@ class Exchange:
         if self._delivered:
             self._open_end = (status, error)
         else:
-            self.end(status, error)
+            self.end(status, error, whole=False)
 
-    def end(self, status: int, error: str | None) -> None:
-        """Count the request out and log it."""
+    def end(self, status: int, error: str | None, *, whole: bool = True) -> None:
+        """Count the request out and log it.  ``whole``: the answer goes to the
+        socket completely, now or just before."""
         self._open_end = None
+        self._written = whole and self._delivered and self.connection.is_open
         self.connection.on_disconnect = None
         for counters in self._counters:
             counters.end(status)
@@ -90,7 +96,7 @@ class Exchange:
         for counters in self._counters:
             counters.disconnected += 1
         if self._open_end is not None:
-            self.end(*self._open_end)
+            self.end(*self._open_end, whole=False)
 
     def _entry(self, status: int, error: str | None) -> dict[str, Any]:
         usage = self.usage
@@ -112,4 +118,13 @@ class Exchange:
             "requestMetadata": self.metadata,
             "fault": self.fault.kind if self.fault else None,
             "delivered": self._delivered,
+            "written": self._written,
+            "callId": self.request.headers.get("amz-sdk-invocation-id"),
+            "attempt": attempt_of(self.request),
         }
+
+
+def attempt_of(request: Request) -> int | None:
+    """What the client says which attempt of its call this is."""
+    match = ATTEMPT.search(request.headers.get("amz-sdk-request", ""))
+    return int(match[1]) if match else None

@@ -21,6 +21,8 @@ from http_server import Request
 SIGNATURE = re.compile(r"Signature=\S*")
 OK = 200
 THROTTLED = 429
+LEDGER_COLUMNS = ("callId", "attempt", "account", "modelId", "status", "inputTokens",
+                  "outputTokens", "written")
 MAX_KEPT_BYTES = 64_000_000
 
 
@@ -89,6 +91,17 @@ class Journal:
         """The log entries after number ``seq``, oldest first."""
         newer = itertools.takewhile(lambda entry: entry["seq"] > seq, reversed(self._log))
         return list(newer)[::-1]
+
+    def ledger(self, seq: int) -> dict[str, Any]:
+        """The same as rows, with the tokens that were billed: cheap for thousands of them."""
+        rows = [[entry[column] for column in LEDGER_COLUMNS[:5]]
+                + [entry["inputTokens"] or 0, entry["outputTokens"] or 0, entry["written"]]
+                for entry in self.since(seq)]
+        return {"columns": LEDGER_COLUMNS, "rows": rows,
+                "totals": {"requests": len(rows), "inputTokens": sum(row[5] for row in rows),
+                           "outputTokens": sum(row[6] for row in rows)},
+                "in_flight": self._total.in_flight,
+                "last": self._log[-1]["seq"] if self._log else seq}
 
     def stats(self) -> dict[str, Any]:
         return {

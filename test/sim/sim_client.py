@@ -108,14 +108,19 @@ class Simulator:
 
     def converse(self, model: str = NOVA, body: Any = "hello", key: Key = KEY_1,
                  region: str = "us-east-1", **options: Any) -> Answer:
-        """One signed call; ``body`` is a prompt, a request object or raw bytes."""
+        """One signed call; ``body`` is a prompt, a request object or raw bytes,
+        ``unsigned`` are further headers."""
         path = f"/model/{quote(model, safe='')}/converse"
         payload = converse_body(body)
-        headers = sign(self.port, path, payload, key, region, **options)
+        unsigned = options.pop("unsigned", {})
+        headers = sign(self.port, path, payload, key, region, **options) | unsigned
         return exchange(self.port, "POST", path, headers, payload)
 
     def log(self, since: int = 0) -> list[dict[str, Any]]:
         return self.control("GET", f"/log?since={since}")["entries"]
+
+    def ledger(self, since: int = 0) -> dict[str, Any]:
+        return self.control("GET", f"/ledger?since={since}")
 
 
 def converse_body(body: Any) -> bytes:

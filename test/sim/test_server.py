@@ -71,6 +71,56 @@ class ControlTest(SimTest):
                          ("333333333333", "ValidationException"))
         self.assertEqual(self.sim.log(since=1), entries[1:])
 
+    def test_ledger(self) -> None:
+        def call(number: int, attempt: str) -> None:
+            try:
+                self.sim.converse(unsigned={"amz-sdk-invocation-id": f"call-{number}",
+                                            "amz-sdk-request": attempt})
+            except (http.client.HTTPException, OSError):
+                pass
+
+        self.sim.fault({"kind": "Throttling"}, {"kind": "reset_before_headers"},
+                       {"kind": "truncated_body"}, {"kind": "reset_after_headers"})
+        for number, attempt in enumerate(("attempt=1", "attempt=2; max=4", "attempt=3",
+                                          "attempt=x", "attempt=1")):
+            call(number, attempt)
+        self.sim.converse()
+        ledger = self.sim.ledger()
+        self.assertEqual(ledger["columns"], ["callId", "attempt", "account", "modelId", "status",
+                                             "inputTokens", "outputTokens", "written"])
+        self.assertEqual([row[:2] + row[4:] for row in ledger["rows"]],
+                         [["call-0", 1, 429, 0, 0, True], ["call-1", 2, 0, 0, 0, False],
+                          ["call-2", 3, 200, 2, 2, False], ["call-3", None, 200, 2, 2, False],
+                          ["call-4", 1, 200, 2, 2, True], [None, None, 200, 2, 2, True]])
+        self.assertEqual(ledger["totals"], {"requests": 6, "inputTokens": 8, "outputTokens": 8})
+        self.assertEqual((ledger["in_flight"], ledger["last"]), (0, 6))
+        self.assertEqual(self.sim.ledger(since=4)["rows"], ledger["rows"][4:])
+        self.assertEqual(self.sim.ledger(since=6)["totals"]["requests"], 0)
+
+    def test_ledger_of_departed_clients(self) -> None:
+        """Who has left is billed, and nothing was written."""
+        self.sim.fresh(defaults={"latency_ms": 200})
+        self.sim.fault({"kind": "hang"}, model=NOVA)
+        for _ in range(2):
+            with self.connect() as sock:
+                sock.sendall(self.request_bytes())
+                while self.sim.ledger()["in_flight"] == 0:
+                    time.sleep(0.005)
+        while self.sim.ledger()["in_flight"] > 0:
+            time.sleep(0.01)
+        self.assertEqual([row[4:] for row in self.sim.ledger()["rows"]],
+                         [[0, 0, 0, False], [200, 2, 2, False]])
+
+    def test_ledger_is_cheap(self) -> None:
+        with self.connect() as sock, sock.makefile("rb") as stream:
+            for _ in range(20):
+                sock.sendall(self.request_bytes() * 100)
+                for _ in range(100):
+                    read_answer(stream)
+        self.assertEqual(self.sim.ledger()["totals"],
+                         {"requests": 2000, "inputTokens": 4000, "outputTokens": 4000})
+        self.assertEqual(len(self.sim.ledger(since=1990)["rows"]), 10)
+
     def test_stats(self) -> None:
         self.sim.converse()
         self.sim.converse(key=KEY_2)

@@ -280,7 +280,7 @@ foreach my $kind (
 		'after 1', "after $kind the next call of the session gets its own answer");
 	is($simulator->requests - $before, 2, '... with one request');
 	# keep the breaker closed
-	$session->value(q{SELECT llm_try_invoke('kept', 'good') FROM generate_series(1, 2)});
+	$session->value(q{SELECT llm_try_invoke('kept', 'good ' || i) FROM generate_series(1, 2) AS i});
 }
 
 # A connection that the server closed meanwhile.  Older libcurl sees that before it sends; newer looks only

@@ -76,7 +76,7 @@ sub invoke { return "SELECT llm_invoke('$_[0]', 'hello')"; }
 
 sub many
 {
-	return "SELECT count(*) FROM llm_invoke_many('$_[0]', array_fill('hello'::text, ARRAY[$_[1]]))";
+	return "SELECT count(*) FROM llm_invoke_many('$_[0]', ARRAY(SELECT 'hello ' || i FROM generate_series(1, $_[1]) AS i))";
 }
 
 sub leases { return ask("SELECT count(*) FROM llm_lease WHERE target = '$_[0]'"); }

@@ -49,7 +49,7 @@ $simulator->wait_in_flight(1);
 is($node->psql('postgres', 'DROP DATABASE other', timeout => $GUARD), 0, 'DROP DATABASE of another database does not wait for a hung call');
 $node->safe_psql('postgres', 'CREATE DATABASE other');
 my $batch = new_session($node);
-$batch->start(q{SELECT count(*) FROM llm_invoke_many('wire', array_fill('x'::text, ARRAY[20]), '{"allow_fallback": false}')});
+$batch->start(q{SELECT count(*) FROM llm_invoke_many('wire', ARRAY(SELECT 'x' || i FROM generate_series(1, 20) AS i), '{"allow_fallback": false}')});
 $simulator->wait_in_flight(21);
 is($node->psql('postgres', 'DROP DATABASE other', timeout => $GUARD), 0, '... nor for a batch of them');
 is($simulator->total('in_flight'), 21, 'the calls were still out');

@@ -107,8 +107,8 @@ is($session->value('FETCH 3 FROM c'), "1|old\n2|old\n3|old", 'FETCH gives its ro
 is(attempts('acme_a'), 3, 'FETCH 3 makes three calls');
 $session->value('CLOSE c; COMMIT');
 is(attempts('acme_a'), 3, 'CLOSE makes no more');
-$session->value(q{BEGIN; DECLARE c CURSOR WITH HOLD FOR SELECT llm_invoke('acme', 'x')
-	FROM generate_series(1, 4); COMMIT});
+$session->value(q{BEGIN; DECLARE c CURSOR WITH HOLD FOR SELECT llm_invoke('acme', 'held ' || i)
+	FROM generate_series(1, 4) AS i; COMMIT});
 is(attempts('acme_a'), 7, 'a WITH HOLD cursor makes its calls at COMMIT');
 is($session->value('FETCH ALL FROM c; CLOSE c'), join("\n", ('old') x 4), '... and keeps the answers');
 is(attempts('acme_a'), 7, 'FETCH from it makes none');
@@ -142,7 +142,7 @@ $node->safe_psql('postgres',
 my $result = $alice->query('SELECT ' . invoke('acme'));
 is($result->{sqlstate}, '42501', 'a role without the tenant cannot call for it');
 like($result->{message}, qr/role "alice" may not call for tenant "acme"/, '... and is told so');
-is($alice->value(q{SELECT ask('x') FROM generate_series(1, 3)}),
+is($alice->value(q{SELECT ask('x' || i) FROM generate_series(1, 3) AS i}),
 	"old\nold\nold", 'a SECURITY DEFINER function lends the tenant of its owner');
 $result = $alice->query(q{SELECT ask('x')});
 is($result->{sqlstate}, 'LM002', '... but the quota is that of the caller');
@@ -268,7 +268,7 @@ $session->value('CREATE TABLE plain (i int); INSERT INTO plain VALUES (1), (2)')
 $session->value(q{CREATE TABLE checked (t text CHECK (llm_invoke('acme', t) <> 'no'))});
 my @guarded = (
 	[ 'REFRESH MATERIALIZED VIEW', 'REFRESH MATERIALIZED VIEW mv' ],
-	[ 'ALTER TABLE', q{ALTER TABLE plain ADD COLUMN a text DEFAULT llm_invoke('acme', 'x')} ],
+	[ 'ALTER TABLE', q{ALTER TABLE plain ADD COLUMN a text DEFAULT llm_invoke('acme', 'x' || random())} ],
 	[ 'ALTER TABLE', q{ALTER TABLE plain ADD CONSTRAINT c CHECK (llm_invoke('acme', i::text) <> 'no')} ],
 	[ 'ALTER TABLE', q{ALTER TABLE plain ALTER COLUMN i TYPE text USING llm_invoke('acme', i::text)} ],
 	[ 'COPY FROM', q{COPY checked FROM PROGRAM 'echo hello'} ],);

@@ -50,7 +50,7 @@ sub burst
 {
 	my ($tenant, $n, $options) = @_;
 	my $sql = sprintf q{SELECT count(*) FILTER (WHERE (r).sqlstate IS NULL), min((r).sqlstate)
-		FROM (SELECT llm_try_invoke('%s', 'hello', %s) AS r FROM generate_series(1, %d) OFFSET 0) AS s},
+		FROM (SELECT llm_try_invoke('%s', lpad(i::text, 5, '0'), %s) AS r FROM generate_series(1, %d) AS i OFFSET 0) AS s},
 	  $tenant, sql_literal($options // {}), $n;
 
 	return value($sql);
@@ -202,7 +202,7 @@ $node->safe_psql('postgres', q{CREATE ROLE anna LOGIN; CREATE ROLE ben LOGIN; CR
 	GRANT team TO anna, ben; SELECT llm_grant_tenant('one', 'team'), llm_grant_tenant('two', 'team')});
 my %role = map { $_ => new_session($node, user => $_) } qw(anna ben);
 my $three = q{SELECT count(*) FILTER (WHERE (r).sqlstate IS NULL) FROM
-	(SELECT llm_try_invoke('one', 'x') AS r FROM generate_series(1, 5) OFFSET 0) AS s};
+	(SELECT llm_try_invoke('one', 'x' || i) AS r FROM generate_series(1, 5) AS i OFFSET 0) AS s};
 is($role{anna}->value($three), 3, 'per = role: three calls of one role');
 is($role{ben}->value($three), 3, '... and three of another');
 is(value(q{SELECT count(*), sum(available) FROM llm_bucket WHERE subject IN ('anna', 'ben')}), '2|0', '... in two buckets');
@@ -243,7 +243,7 @@ insert_rows($node,
 	llm_quota =>
 	  [ { tenant => 'tiers', model => 'tiers_a', rpm => 3, window_kind => 'strict', on_exceed => 'next_tier' } ]);
 is(value(q{SELECT string_agg((result).target || ':' || (result).fallback_depth, ' ' ORDER BY ord)
-	FROM llm_invoke_many('tiers', array_fill('x'::text, ARRAY[6]))}),
+	FROM llm_invoke_many('tiers', ARRAY(SELECT 'x' || i FROM generate_series(1, 6) AS i))}),
 	'tiers_a:0 tiers_a:0 tiers_a:0 tiers_b:1 tiers_b:1 tiers_b:1',
 	'on_exceed = next_tier: three on the primary, the rest on the fallback');
 
@@ -264,7 +264,7 @@ cmp_ok(available($change, 'requests'), '<=', 3, '... knows what was used before'
 is( $node->safe_psql('postgres', q{DELETE FROM llm_quota WHERE tenant = 'change';
 	INSERT INTO llm_quota (tenant, rpm) VALUES ('change', 5);
 	SELECT count(*) FILTER (WHERE (r).sqlstate IS NULL) FROM
-	(SELECT llm_try_invoke('change', 'x') AS r FROM generate_series(1, 7) OFFSET 0) AS s}), 5,
+	(SELECT llm_try_invoke('change', 'x' || i) AS r FROM generate_series(1, 7) AS i OFFSET 0) AS s}), 5,
 	'another row is another limit');
 
 # ---- the queue ---------------------------------------------------------------------------------------

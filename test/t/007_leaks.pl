@@ -19,7 +19,8 @@ my $WARM_UP = 2000;
 my $CALLS = 8000;
 my $SLACK = 400 * 1024;
 
-my $node = pgllm_cluster('leaks', conf => "jit = off\n");
+# the same call again and again, except where it is the memo that is looked at
+my $node = pgllm_cluster('leaks', conf => "jit = off\npgllm.memo_size = 0\npgllm.statement_max_calls = -1\n");
 my $simulator = PgllmTest::Simulator->new;
 my $closed = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => 0, Listen => 1);
 my $closed_port = $closed->sockport;
@@ -67,8 +68,18 @@ sub raised
 	};
 }
 
+# With a memo that is too small for all answers.
+sub memo
+{
+	my ($call) = @_;
+
+	return sub { "SET pgllm.memo_size = '256kB'; SELECT count($call) FROM generate_series(1, $_[0]) AS i" };
+}
+
 my @cases = (
 	[ 'the in-process provider', plain('mock') ],
+	[ 'the memo', memo("llm_invoke('mock', 'memo ' || i)") ],
+	[ 'the memo, found again', memo("llm_invoke('mock', 'memo ' || i % 100)") ],
 	[ 'failures as data', plain('bad') ],
 	[ 'failures that are raised and caught', raised('bad') ],
 	[ 'fallbacks', plain('switch') ],

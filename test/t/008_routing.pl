@@ -28,7 +28,7 @@ sub picks
 
 	return split / /, value(sprintf
 		  q{SELECT string_agg(coalesce((r).sqlstate, replace((r).target, '%s_', '')), ' ' ORDER BY i)
-			FROM (SELECT i, llm_try_invoke('%s', 'hello', %s) AS r FROM generate_series(1, %d) AS i OFFSET 0) AS s},
+			FROM (SELECT i, llm_try_invoke('%s', 'hello ' || i, %s) AS r FROM generate_series(1, %d) AS i OFFSET 0) AS s},
 		$tenant, $tenant, sql_literal($options // {}), $n);
 }
 
@@ -48,7 +48,7 @@ sub at_once
 
 	return tally(split / /, value(sprintf
 			  q{SELECT string_agg(coalesce((result).sqlstate, replace((result).target, '%s_', '')), ' ')
-				FROM llm_invoke_many('%s', array_fill('hello'::text, ARRAY[%d]), %s)},
+				FROM llm_invoke_many('%s', ARRAY(SELECT 'hello ' || i FROM generate_series(1, %d) AS i), %s)},
 			$tenant, $tenant, $n, sql_literal($options // {})));
 }
 
@@ -89,7 +89,7 @@ is(tally(picks('w', 5)), 'c=5', '... unless all others are out');
 
 setup_mock($node, 's', (map { $_ => { tier => 0, weight => $_ eq 'a' ? 2 : 1 } } qw(a b c)), -policy => { strategy => 'sticky' });
 is(tally(picks('s', 20)) =~ /^\w=20$/, 1, 'sticky: a tenant stays where it is');
-my $by_key = q{SELECT string_agg((llm_try_invoke('s', 'x', jsonb_build_object('sticky_key', 'key ' || i))).target, ' ' ORDER BY i)
+my $by_key = q{SELECT string_agg((llm_try_invoke('s', 'x' || i, jsonb_build_object('sticky_key', 'key ' || i))).target, ' ' ORDER BY i)
 	FROM generate_series(1, 400) AS i};
 my @first = split / /, value($by_key);
 is(value($by_key), "@first", '... and a key, too');
@@ -108,7 +108,7 @@ setup_mock(
 	(map { $_ => { tier => 0, parameters => { script => ['hang'], repeat => \1 } } } qw(a b c)),
 	-policy => { strategy => 'least_inflight' });
 my $busy = new_session($node);
-$busy->start(q{SELECT count(*) FROM llm_invoke_many('l', array_fill('x'::text, ARRAY[9]))});
+$busy->start(q{SELECT count(*) FROM llm_invoke_many('l', ARRAY(SELECT 'x' || i FROM generate_series(1, 9) AS i))});
 wait_for($node, q{SELECT count(*) = 9 FROM llm_lease WHERE target LIKE 'l\_%'});
 is($node->safe_psql('postgres', q{SELECT string_agg(n::text, ' ') FROM (SELECT count(*) AS n FROM llm_lease WHERE target LIKE 'l\_%' GROUP BY target) AS s}),
 	'3 3 3', 'least_inflight spreads nine calls over three targets');
@@ -273,7 +273,7 @@ is($simulator->requests, 3, '... nor a request');
 # ---- retry budget ----------------------------------------------------------------------------------------
 
 setup_mock($node, 'budget', a => { parameters => { script => [ 'throttled', 'ok' ], repeat => \1, retry_after_ms => 1 } });
-is(value(q{SELECT count(*) || ' ' || sum((r).attempts) FROM (SELECT llm_try_invoke('budget', 'x') AS r FROM generate_series(1, 100) OFFSET 0) AS s
+is(value(q{SELECT count(*) || ' ' || sum((r).attempts) FROM (SELECT llm_try_invoke('budget', 'x' || i) AS r FROM generate_series(1, 100) AS i OFFSET 0) AS s
 	WHERE (r).response IS NOT NULL}), '100 200', 'a budget of 500 pays for 100 retries at 5');
 is(breaker('budget_a', 'retry_budget'), 0, '... then it is spent');
 my $spent = try_call($node, 'budget', 'x');
