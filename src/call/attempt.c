@@ -275,9 +275,8 @@ static int64_t
 cost_for_budgets(const PglCall *call, const PglBill *bill)
 {
 	return bill->charge == PGL_CHARGE_NONE ? 0
-		   : bill->nano_usd >= 0
-			   ? bill->nano_usd
-			   : Max(call->plan->candidates[call->candidate].worst_nano_usd, 0);
+		   : bill->nano_usd >= 0           ? bill->nano_usd
+								 : Max(call->plan->candidates[call->candidate].worst_nano_usd, 0);
 }
 
 /* Locked.  The attempt is settled and recorded; after a success so is the call. */

@@ -103,6 +103,7 @@ put_attempt(const PglCall *call, PglRecord *record)
 	put_text(record->target, sizeof(record->target), target->name);
 	put_text(record->shard, sizeof(record->shard), target->shard->name);
 	put_text(record->region, sizeof(record->region), target->shard->region);
+	put_text(record->geography, sizeof(record->geography), target->geography);
 	put_text(record->model, sizeof(record->model), target->model->name);
 	for (i = 0; i < PGL_PRICE_COMPONENTS; i++)
 		record->price[i] = target->price[i];

@@ -19,7 +19,7 @@
  * Texts that have no place in a fixed-size record (answers for the journal) lie in a DSA area and
  * are freed with the slot.  The area lies in the main shared memory and does not grow: growing
  * would need /dev/shm, which throws when it is full, and which the postmaster could not read at the
- * end.  When there is no room an answer is not kept, and may have to be paid again.
+ * end.  When there is no room the caller writes the answer to the spill file by itself.
  */
 #ifndef PGL_SHMEM_LEDGER_H
 #define PGL_SHMEM_LEDGER_H

@@ -6,8 +6,8 @@
  * extension by itself; when the schema is another one, plans are forgotten.
  *
  * Records may come twice, and late: two may drain the same ones, and spill files are read again
- * after a crash.  So an attempt that is there already is skipped together with its answer, and an
- * intent is skipped when its attempt is there.
+ * after a crash.  So an attempt that is there already is skipped, an answer never replaces a newer
+ * one, and an intent is skipped when its attempt is there.
  *
  * Texts were cut to fit, perhaps inside a character.  One that the encoding rejects would stop the
  * ledger for good; they are repaired here, whatever they hold.
@@ -50,6 +50,7 @@ static const Column columns[] = {
 	{"target", TEXTOID},
 	{"shard", TEXTOID},
 	{"region", TEXTOID},
+	{"geography", TEXTOID},
 	{"model", TEXTOID},
 	{"fallback_depth", INT4OID},
 	{"status", INT4OID},
@@ -272,6 +273,7 @@ fill_where(Row *row, const PglRecord *record)
 	PUT_FIELD(row, record, target);
 	PUT_FIELD(row, record, shard);
 	PUT_FIELD(row, record, region);
+	PUT_FIELD(row, record, geography);
 	PUT_FIELD(row, record, model);
 	put(row, INT4OID, Int32GetDatum(record->fallback_depth));
 	if (record->status != 0)
@@ -451,17 +453,20 @@ upsert_answer(const PglRecord *record, const char *answer, Row *row, const char 
 	PUT_FIELD(row, record, model);
 	put_int8(row, record->input_tokens, -1);
 	put_int8(row, record->output_tokens, -1);
+	put_bytes(row, record->prompt_sha256, sizeof(record->prompt_sha256));
 	put_uuid(row, record);
 	put(row, TIMESTAMPTZOID, TimestampTzGetDatum(record->started_at + Max(record->total_us, 0)));
 	put(row, TIMESTAMPTZOID, TimestampTzGetDatum(record->expires_at));
 	if (journal_plan == NULL)
 		sql = psprintf(
 			"INSERT INTO %s.llm_journal AS j (tenant, key, response, finish_reason, target, model, "
-			"input_tokens, output_tokens, call_id, created_at, expires_at) VALUES (%s) "
+			"input_tokens, output_tokens, prompt_sha256, call_id, created_at, expires_at) "
+			"VALUES (%s) "
 			"ON CONFLICT (tenant, key) DO UPDATE SET response = EXCLUDED.response, "
 			"finish_reason = EXCLUDED.finish_reason, target = EXCLUDED.target, "
 			"model = EXCLUDED.model, input_tokens = EXCLUDED.input_tokens, "
-			"output_tokens = EXCLUDED.output_tokens, call_id = EXCLUDED.call_id, "
+			"output_tokens = EXCLUDED.output_tokens, prompt_sha256 = EXCLUDED.prompt_sha256, "
+			"call_id = EXCLUDED.call_id, "
 			"created_at = EXCLUDED.created_at, expires_at = EXCLUDED.expires_at "
 			"WHERE j.created_at OPERATOR(pg_catalog.<=) EXCLUDED.created_at",
 			schema, parameter_list(row->n));
@@ -484,7 +489,7 @@ write_record(const PglRecord *record, const char *answer, const PglExtension *ex
 		delete_intent(record, &row, extension->schema_name);
 	pgl_upkeep_ensure_partition(record->started_at, extension);
 	inserted = insert_attempt(record, &row, extension->schema_name);
-	if (inserted > 0 && answer != NULL)
+	if (answer != NULL)
 		upsert_answer(record, answer, &row, extension->schema_name);
 	return inserted;
 }
