@@ -26,7 +26,9 @@ at_end_of_transaction(XactEvent event, void *arg)
 	{
 		case XACT_EVENT_COMMIT:
 			reload_at_commit = false;
+			pgl_shmem_lock();
 			pgl_limit_reload_budgets(MyDatabaseId);
+			pgl_shmem_unlock();
 			break;
 		case XACT_EVENT_ABORT:
 			reload_at_commit = false;
