@@ -261,9 +261,9 @@ CREATE TABLE llm_ledger (
 	first_byte_ms float8,
 	total_ms float8,
 	prompt_sha256 bytea,
-	response_sha256 bytea,
-	PRIMARY KEY (started_at, call_id, attempt)
+	response_sha256 bytea
 ) PARTITION BY RANGE (started_at);
+-- the key (started_at, call_id, attempt) belongs to each partition, so that dumps can be restored
 COMMENT ON TABLE llm_ledger IS 'Every attempt, whatever became of the transaction that made it. Rows are added by the ledger writer, and changed by llm_reprice() alone; one partition per day (UTC)';
 COMMENT ON COLUMN llm_ledger.started_at IS 'When the attempt was admitted; for a refused call, when it was refused';
 COMMENT ON COLUMN llm_ledger.call_id IS 'The call, as in llm_result; UUID version 7';

@@ -29,7 +29,7 @@
 #include "ledger.h"
 
 #define NONE (-1)
-#define TEXT_AREA_SIZE (16 * 1024 * 1024)
+#define TEXT_AREA_SIZE (32 * 1024 * 1024)
 #define LONGEST_BACK_OFF_US INT64_C(30000000)
 
 typedef enum SlotState

@@ -7,7 +7,9 @@
  * for a moment only, and again later.
  *
  * Partitions are no members of the extension: pg_dump treats them as the user's tables, rows
- * included.  DROP EXTENSION drops them with llm_ledger.
+ * included.  DROP EXTENSION drops them with llm_ledger.  Each has its own primary key: one of
+ * llm_ledger would be given to a partition when a restore attaches it, before the dump's own
+ * statement makes it, which then fails.
  */
 #include "postgres.h"
 #include "../pg/compat.h"
@@ -159,6 +161,9 @@ make_partition(int day, const char *name, const PglExtension *extension)
 	if (!OidIsValid(get_relname_relid(name, extension->schema)))
 	{
 		run(psprintf("CREATE TABLE %s.%s (LIKE %s.llm_ledger INCLUDING ALL)", schema, name, schema),
+			SPI_OK_UTILITY);
+		run(psprintf("ALTER TABLE %s.%s ADD PRIMARY KEY (started_at, call_id, attempt)", schema,
+					 name),
 			SPI_OK_UTILITY);
 		take_privileges(schema, name, extension);
 	}

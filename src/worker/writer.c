@@ -53,6 +53,7 @@ PGDLLEXPORT void pgl_writer_main(Datum database);
 static int64_t idle_since_us = 0;
 static int64_t upkeep_at_us = 0;
 static MemoryContext batch_context = NULL;
+static bool tables_failed = false; /* while draining, since do_work began */
 
 /* ---- transactions ---- */
 
@@ -215,7 +216,10 @@ drain_batch(bool tables)
 	idle_since_us = pgl_clock_us();
 	durable = tables && write_drain(&drain);
 	if (tables && !durable)
+	{
+		tables_failed = true;
 		pgl_ledger_back_off();
+	}
 	if (!durable)
 		durable = pgl_spill_append(&drain, true);
 	if (durable)
@@ -240,7 +244,7 @@ load_records(void)
 		if (!write_drain(&drain))
 			return false;
 		while (drain_batch(true))
-			if (pgl_ledger_retry_at() != 0)
+			if (tables_failed)
 				return false;
 		CHECK_FOR_INTERRUPTS();
 	}
@@ -314,21 +318,18 @@ do_work(void)
 	int64_t retry_at_us = pgl_ledger_retry_at();
 	bool tables = writable && retry_at_us <= pgl_clock_us();
 
+	tables_failed = false;
 	if (tables && (needs_catch_up() || retry_at_us != 0))
 	{
 		if (catch_up())
 			pgl_ledger_works();
-		else
+		else if (!tables_failed)
 			pgl_ledger_back_off();
 		tables = pgl_ledger_retry_at() == 0;
 	}
-	while (drain_batch(tables))
-	{
+	while (drain_batch(tables && !tables_failed))
 		CHECK_FOR_INTERRUPTS();
-		if (tables && pgl_ledger_retry_at() != 0)
-			tables = false;
-	}
-	if (tables && pgl_clock_us() >= upkeep_at_us)
+	if (tables && !tables_failed && pgl_clock_us() >= upkeep_at_us)
 		do_upkeep();
 }
 
@@ -365,13 +366,16 @@ sleep_until_work(void)
 	}
 }
 
-/* Settings of the database or of the superuser must not stop the ledger. */
+/*
+ * Settings of the database or of the superuser must not stop the ledger.  The writer gives up a
+ * lock before deadlock_timeout makes somebody else, in DROP EXTENSION for instance, the victim.
+ */
 static void
 choose_settings(void)
 {
 	static const char *const settings[][2] = {
 		{"statement_timeout", "0"},
-		{"lock_timeout", "1s"},
+		{"lock_timeout", "500ms"},
 		{"idle_in_transaction_session_timeout", "0"},
 		{"idle_session_timeout", "0"},
 		{"default_transaction_read_only", "off"},
