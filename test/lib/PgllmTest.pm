@@ -7,6 +7,8 @@
 #   sessions       PgllmTest::Session: a psql that can be left running in a call while
 #                  the test looks at the server from elsewhere
 #   assertions     try_call, nothing_held, wait_for
+#   ledger         set_price, run_pgbench, flush_ledger, ledger_rows, ledger_is_simulator: what the
+#                  tables say, held against what the simulator was asked for and billed
 #
 # Core Perl and the server's own test modules only; PostgreSQL 15 to 18.  Waiting is always for a
 # condition, with a guard of PG_TEST_TIMEOUT_DEFAULT seconds against hanging.
@@ -26,6 +28,8 @@ use Time::HiRes qw(sleep time);
 our @EXPORT = qw(
   pgllm_cluster write_credential insert_rows setup_mock setup_bedrock clear_config
   try_call try_columns nothing_held wait_for new_session sql_literal worst_ms
+  set_price run_pgbench start_pgbench flush_ledger ledger_rows ledger_is_simulator ledger_status
+  nano_usd
   $ACCOUNT_1 $ACCOUNT_2 $NOVA_LITE $NOVA_PRO $GUARD
 );
 
@@ -320,6 +324,190 @@ sub nothing_held
 		$name);
 }
 
+# ---- the ledger ----------------------------------------------------------------------------------
+
+# Prices of a model in US dollars per million tokens, the same everywhere.  Multiples of 0.001 are
+# whole nano-USD per token, so sums need no rounding.
+sub set_price
+{
+	my ($node, $model, %price) = @_;
+
+	insert_rows($node,
+		llm_price => [ map { { model => $model, component => $_, usd_per_million => $price{$_} } } sort keys %price ]);
+	return;
+}
+
+# pgbench with scripts given as texts, in the background.  Options: clients, transactions (of each
+# client) or seconds, settings (hash), arguments (list), database.  The handle has run, out, err.
+sub start_pgbench
+{
+	my ($node, $script, %options) = @_;
+	my $handle = { out => '', err => '' };
+	my $settings = $options{settings} // {};
+	my @scripts = map {
+		my $file = PostgreSQL::Test::Utils::tempdir() . '/script.sql';
+		append_to_file($file, $_);
+		('-f', $file);
+	} ref $script ? @$script : $script;
+	my @command = (
+		'pgbench', '-n', '-c', $options{clients} // 8, '-j', 2,
+		defined $options{transactions} ? ('-t', $options{transactions}) : ('-T', $options{seconds}),
+		@scripts, @{ $options{arguments} // [] },
+		'-h', $node->host, '-p', $node->port, $options{database} // $node->{pgllm_database} // 'postgres');
+
+	local $ENV{PGOPTIONS} = join ' ', map { "-c $_=$settings->{$_}" } sort keys %$settings;
+	$handle->{run} = IPC::Run::start(\@command, '<', \undef, '>', \$handle->{out}, '2>',
+		\$handle->{err}, IPC::Run::timeout(($options{seconds} // 0) + 4 * $GUARD));
+	return $handle;
+}
+
+# The same to its end; returns how many transactions succeeded.
+sub run_pgbench
+{
+	my $handle = start_pgbench(@_);
+
+	$handle->{run}->finish;
+	return $handle->{out} =~ /actually processed: (\d+)/ ? $1 : die "pgbench: $handle->{out}$handle->{err}";
+}
+
+# Everything that was queued or spilled is in the tables.
+sub flush_ledger
+{
+	my ($node) = @_;
+
+	return $node->safe_psql($node->{pgllm_database} // 'postgres', 'SELECT llm_flush(60000)') eq 't';
+}
+
+# Rows of llm_ledger that meet a condition, as hashes, oldest first: call_id, attempt, outcome, charge,
+# model, tokens, cost, ... under the names of the columns.
+my @LEDGER_COLUMNS = qw(
+  call_id attempt outcome cause sqlstate charge status tenant target model input_tokens output_tokens
+  reserved_nano_usd cost_nano_usd over_budget fallback_depth role);
+
+sub ledger_rows
+{
+	my ($node, $where) = @_;
+	my $columns = join q{ || '|' || }, map { "coalesce($_\::text, '')" } @LEDGER_COLUMNS;
+	my $out = $node->safe_psql($node->{pgllm_database} // 'postgres',
+		"SELECT $columns FROM llm_ledger WHERE " . ($where // 'true') . ' ORDER BY started_at, call_id, attempt');
+	my @rows;
+
+	foreach my $line (split /\n/, $out)
+	{
+		my %row;
+
+		@row{@LEDGER_COLUMNS} = map { $_ eq '' ? undef : $_ } split /\|/, $line, -1;
+		push @rows, \%row;
+	}
+	return @rows;
+}
+
+# One row of llm_ledger_status for the database, as a hash.
+sub ledger_status
+{
+	my ($node) = @_;
+	my $json = $node->safe_psql($node->{pgllm_database} // 'postgres',
+		'SELECT row_to_json(s) FROM llm_ledger_status AS s WHERE datname = current_database()');
+
+	return $json eq '' ? {} : JSON::PP->new->decode($json);
+}
+
+# Cost of tokens by the prices of set_price: model => [input, output] in US dollars per million.
+sub nano_usd
+{
+	my ($price, $input, $output) = @_;
+
+	return sprintf '%.0f', 1000 * ($price->[0] * $input + $price->[1] * $output);
+}
+
+# Row by row: what the simulator was asked for since its log entry number `since` is what the ledger
+# has, once each, with the tokens and the money it billed.  One test; what differs is printed.
+#
+#   where    condition on llm_ledger for the rows that are meant
+#   price    {model id => [input, output]} in US dollars per million tokens
+#   unknown  how many rows may have no request: of attempts that were admitted and not sent when the
+#            server or their session died; all of them must be "unknown" or "cancelled"
+#   missing  of how many calls requests may have no row (0)
+#   since    0
+#
+# A row that is charged at its reservation must cost that; its call may or may not have been billed.
+# Returns the keys "call/attempt" of both sides: (ledger, simulator).
+sub ledger_is_simulator
+{
+	my ($node, $simulator, $name, %options) = @_;
+	my (%asked, %row, %missing, @wrong, $unsent);
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+
+	my $log = $simulator->ledger($options{since});
+	foreach my $request (@{ $log->{requests} })
+	{
+		my $key = ($request->{callId} // 'none') . '/' . ($request->{attempt} // 'none');
+
+		push @wrong, "$key: sent twice" if $asked{$key};
+		$asked{$key} = $request;
+	}
+	push @wrong, "$log->{in_flight} requests are still out" if $log->{in_flight};
+	foreach my $row (ledger_rows($node, $options{where}))
+	{
+		my $key = "$row->{call_id}/$row->{attempt}";
+
+		next if $row->{attempt} == 0;
+		push @wrong, "$key: two rows" if $row{$key};
+		$row{$key} = $row;
+		push @wrong, "$key: " . _row_error($row, $asked{$key}, $options{price})
+		  if $asked{$key} && _row_error($row, $asked{$key}, $options{price});
+		next if $asked{$key};
+		$unsent++;
+		push @wrong, "$key: $row->{outcome}, but it was never sent"
+		  unless $options{unknown} && $row->{outcome} =~ /^(?:unknown|cancelled)$/;
+	}
+	foreach my $key (sort keys %asked)
+	{
+		next if $row{$key};
+		$missing{ $asked{$key}{callId} } = 1;
+		push @wrong, "$key: sent, status $asked{$key}{status}, and has no row" unless $options{missing};
+	}
+	push @wrong, "$unsent rows without a request, at most $options{unknown} may be"
+	  if $unsent && $unsent > ($options{unknown} // 0);
+	push @wrong, keys(%missing) . " calls with requests without a row, at most $options{missing} may be"
+	  if $options{missing} && keys %missing > $options{missing};
+	my $count = @wrong;
+	splice(@wrong, 10);
+	is(join("\n", @wrong, $count > 10 ? "... $count in all" : ()), '', $name);
+	note sprintf '%s: %d requests, %d rows, %d rows without a request, %d calls without a row', $name,
+	  scalar keys %asked, scalar keys %row, $unsent // 0, scalar keys %missing;
+	return (\%row, \%asked);
+}
+
+# What is wrong with a row, given the request; '' if nothing is.
+sub _row_error
+{
+	my ($row, $request, $price) = @_;
+	my $prices = $price->{ $request->{modelId} };
+
+	if ($row->{charge} eq 'reserved')
+	{
+		return 'charged as reserved, but not at the reservation'
+		  if ($row->{cost_nano_usd} // '') ne ($row->{reserved_nano_usd} // '');
+		return "charged as reserved although it is a $row->{outcome}" if $row->{outcome} eq 'success';
+		return '';
+	}
+	my $tokens = join ' ', map { $_ // 0 } @$row{qw(input_tokens output_tokens)};
+	my $billed = "$request->{inputTokens} $request->{outputTokens}";
+	my $cost = nano_usd($prices // [ 0, 0 ], $request->{inputTokens}, $request->{outputTokens});
+
+	return "status " . ($row->{status} // 'none') . ", the simulator said $request->{status}"
+	  if ($row->{status} // 0) != $request->{status};
+	return "outcome $row->{outcome} of an answer" if $request->{status} == 200 && $row->{outcome} ne 'success';
+	return "outcome $row->{outcome} of an error" if $request->{status} != 200 && $row->{outcome} ne 'failed';
+	return "charge $row->{charge} of an answer" if $request->{status} == 200 && $row->{charge} ne 'usage';
+	return "charge $row->{charge} of an error" if $request->{status} != 200 && $row->{charge} ne 'none';
+	return "tokens $tokens, the simulator billed $billed" if $tokens ne $billed;
+	return 'costs ' . ($row->{cost_nano_usd} // 'NULL') . " nano-USD, the simulator billed $cost"
+	  if $prices && ($row->{cost_nano_usd} // '') ne $cost;
+	return '';
+}
+
 sub worst_ms
 {
 	my @sorted = sort { $a <=> $b } @_;
@@ -603,6 +791,27 @@ sub requests
 	}
 	return $n;
 }
+
+# What was asked for and billed since entry number $since: {requests => [{callId, attempt, account, modelId,
+# status, inputTokens, outputTokens, written}, ...], totals, in_flight, last}.
+sub ledger
+{
+	my ($self, $since) = @_;
+	my $ledger = $self->control(GET => '/ledger?since=' . ($since // 0));
+	my @columns = @{ $ledger->{columns} };
+
+	$ledger->{requests} = [
+		map {
+			my %request;
+			@request{@columns} = @$_;
+			\%request;
+		} @{ $ledger->{rows} }
+	];
+	return $ledger;
+}
+
+# The number of the last entry of the log, to pass to ledger later.
+sub last_entry { return $_[0]->control(GET => '/ledger?since=1000000000')->{last}; }
 
 # The last requests as they came: [{method, path, headers, body}, ...], oldest first.
 sub last_requests
