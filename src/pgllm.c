@@ -8,7 +8,9 @@
 #include "pg/compat.h"
 #include "pg/guc.h"
 #include "shmem/state.h"
+#include "sql/toplevel.h"
 #include "sql/utility.h"
+#include "worker/worker.h"
 
 PGL_MODULE_MAGIC("0.1.0");
 
@@ -25,4 +27,6 @@ _PG_init(void)
 		return;
 	pgl_shmem_init();
 	pgl_utility_init();
+	pgl_toplevel_init();
+	pgl_worker_init();
 }

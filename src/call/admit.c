@@ -3,7 +3,8 @@
  *
  * Order of questions: limits of tenant and role (once per call) → candidates by tier, in the order
  * of the strategy, those not yet tried first → cool-down, breaker, retry budget, limits of the
- * candidate.
+ * candidate, budgets among them.  A budget that binds ends the search, unless it says next_tier:
+ * with another candidate the call would cost something else, but the answer is meant to be no.
  */
 #include "postgres.h"
 
@@ -27,20 +28,33 @@ typedef struct Decider
 	/* Live limits behind the specs; -1 for those a dry run found no state for. */
 	int call_limits[PGL_CALL_MAX_LIMITS];
 	int ncall_limits;
+	bool over_budget; /* the candidate exceeds a budget that does not enforce */
+	bool refused;     /* by a budget of a candidate */
 } Decider;
 
 /* Look at one spec; returns the live limit, or -1 for a fresh one in a dry run. */
 static int
-check_spec(const Decider *decider, const PglLimitSpec *spec, int64_t tokens,
+check_spec(const Decider *decider, const PglLimitSpec *spec, const PglDemand *demand,
 		   PglLimitVerdict *verdict)
 {
 	int limit = decider->dry ? pgl_limit_peek(&spec->key) : pgl_limit_find(spec, decider->now_us);
 
 	if (limit >= 0)
-		pgl_limit_check(limit, tokens, decider->state->ticket, decider->now_us, verdict);
+		pgl_limit_check(limit, demand, decider->state->ticket, decider->now_us, verdict);
 	else
-		pgl_limit_check_fresh(spec, tokens, verdict);
+		pgl_limit_check_fresh(spec, demand, verdict);
 	return limit;
+}
+
+/* A budget that does not enforce is debited in any case: what is spent is spent. */
+static void
+pass_watched_budget(Decider *decider, const PglLimitSpec *spec, PglLimitVerdict *verdict)
+{
+	bool over = (verdict->binding & (1 << PGL_DIM_COST)) != 0;
+
+	decider->over_budget |= over;
+	decider->out->shadow_refusal |= over && spec->shadow;
+	verdict->pass = true;
 }
 
 /*
@@ -48,18 +62,21 @@ check_spec(const Decider *decider, const PglLimitSpec *spec, int64_t tokens,
  * collected for the lease.  A shadow limit that would refuse is noted and left out.
  */
 static int
-check_specs(Decider *decider, const PglLimitSpec *specs, int nspecs, int64_t tokens, int *limits,
-			int *nlimits, PglObstacle *obstacles)
+check_specs(Decider *decider, const PglLimitSpec *specs, int nspecs, const PglDemand *demand,
+			int *limits, int *nlimits, PglObstacle *obstacles)
 {
 	int nbinding = 0;
 	int i;
 
 	*nlimits = 0;
+	decider->over_budget = false;
 	for (i = 0; i < nspecs; i++)
 	{
 		PglLimitVerdict verdict;
-		int limit = check_spec(decider, &specs[i], tokens, &verdict);
+		int limit = check_spec(decider, &specs[i], demand, &verdict);
 
+		if (specs[i].budget && (specs[i].soft || specs[i].shadow))
+			pass_watched_budget(decider, &specs[i], &verdict);
 		if (verdict.pass && limit >= 0)
 			limits[(*nlimits)++] = limit;
 		else if (!verdict.pass && specs[i].shadow)
@@ -91,15 +108,20 @@ longest_obstacle(const PglObstacle *obstacles, int n)
 }
 
 /*
- * Is it only a place in flight that is missing, with calls of the same statement out that will give
- * theirs back?  A statement must not be refused because of itself, so that is waited for in any
- * case.
+ * Is it only a place in flight or reserved money that is missing, with calls of the same statement
+ * out that will give theirs back?  A statement must not be refused because of itself, so that is
+ * waited for in any case.
  */
 static bool
 waits_for_sibling(const Decider *decider, const PglObstacle *obstacle)
 {
-	return decider->has_siblings && obstacle->limit->max_inflight > 0 &&
-		   (obstacle->verdict.binding & ~(1 << PGL_DIM_IN_FLIGHT)) == 0;
+	const PglLimitVerdict *verdict = &obstacle->verdict;
+
+	if (!decider->has_siblings || verdict->never)
+		return false;
+	if (obstacle->limit->budget)
+		return verdict->wait_us == 0 && verdict->budget.reserved > 0;
+	return obstacle->limit->max_inflight > 0 && (verdict->binding & ~(1 << PGL_DIM_IN_FLIGHT)) == 0;
 }
 
 static bool
@@ -109,22 +131,14 @@ may_wait_for(const Decider *decider, const PglObstacle *obstacle)
 		   (obstacle->limit->may_wait || waits_for_sibling(decider, obstacle));
 }
 
-/* Limits of tenant and role.  False: the call is refused, or must wait. */
-static bool
-pass_call_limits(Decider *decider)
+/* The limits in out->binding keep the call from any candidate: it is refused, or must wait. */
+static void
+refuse_call(Decider *decider)
 {
 	PglAdmission *out = decider->out;
-	const PglObstacle *longest;
+	const PglObstacle *longest = longest_obstacle(out->binding, out->nbinding);
 	int i;
 
-	if (decider->state->call_lease.index >= 0)
-		return true;
-	out->nbinding = check_specs(decider, decider->plan->limits, decider->plan->nlimits,
-								decider->plan->reserve_tokens, decider->call_limits,
-								&decider->ncall_limits, out->binding);
-	if (out->nbinding == 0)
-		return true;
-	longest = longest_obstacle(out->binding, out->nbinding);
 	out->decision = PGL_DECISION_REFUSED;
 	out->wait_limit = longest->limit;
 	out->wait_us = longest->wait_us;
@@ -134,7 +148,66 @@ pass_call_limits(Decider *decider)
 		out->can_wait &= may_wait_for(decider, &out->binding[i]);
 		out->wait_for_sibling &= waits_for_sibling(decider, &out->binding[i]);
 	}
-	return false;
+}
+
+/* Limits of tenant and role.  False: the call is refused, or must wait. */
+static bool
+pass_call_limits(Decider *decider)
+{
+	PglDemand demand = {.tokens = decider->plan->reserve_tokens};
+	PglAdmission *out = decider->out;
+
+	if (decider->state->call_lease.index >= 0)
+		return true;
+	out->nbinding = check_specs(decider, decider->plan->limits, decider->plan->nlimits, &demand,
+								decider->call_limits, &decider->ncall_limits, out->binding);
+	if (out->nbinding > 0)
+		refuse_call(decider);
+	return out->nbinding == 0;
+}
+
+/* Of the obstacles of a candidate, the budgets that end the search; they go to out->binding. */
+static bool
+refused_by_budget(Decider *decider, const PglObstacle *obstacles, int n)
+{
+	PglAdmission *out = decider->out;
+	int i;
+
+	out->nbinding = 0;
+	for (i = 0; i < n; i++)
+		if (obstacles[i].limit->budget && !obstacles[i].limit->next_tier)
+			out->binding[out->nbinding++] = obstacles[i];
+	if (out->nbinding > 0)
+		refuse_call(decider);
+	return out->nbinding > 0;
+}
+
+static PglDemand
+candidate_demand(const PglCandidate *candidate)
+{
+	return (PglDemand){.tokens = candidate->reserve_tokens,
+					   .nano_usd = Max(candidate->worst_nano_usd, 0)};
+}
+
+/* What the attempt has brought to a mark is reported once the lock is gone. */
+static void
+note_marks(Decider *decider, const PglCandidate *candidate)
+{
+	PglAdmitState *state = decider->state;
+	int i;
+
+	for (i = 0; i < candidate->nlimits; i++)
+	{
+		const PglLimitSpec *spec = &candidate->limits[i];
+		PglBudgetNotice notice = {.limit = spec};
+
+		if (spec->budget == NULL)
+			continue;
+		notice.percent =
+			pgl_limit_reach_budget(pgl_limit_peek(&spec->key), decider->now_us, &notice.state);
+		if (notice.percent > 0 && state->nnotices < PGL_MAX_NOTICES)
+			state->notices[state->nnotices++] = notice;
+	}
 }
 
 /* May the call leave its first choice for this candidate? */
@@ -218,17 +291,21 @@ take_candidate(Decider *decider, int c, const int *limits, int nlimits, const in
 	PglAdmitState *state = decider->state;
 	PglCandidate *candidate = &plan->candidates[c];
 	const char *tenant = plan->tenant ? plan->tenant->name : "";
+	PglDemand call_demand = {.tokens = plan->reserve_tokens};
+	PglDemand demand = candidate_demand(candidate);
 
+	decider->out->over_budget = decider->over_budget;
 	decider->out->decision = PGL_DECISION_GO;
 	decider->out->candidate = c;
 	if (decider->dry)
 		return;
 	if (state->call_lease.index < 0 && decider->ncall_limits > 0)
 		state->call_lease =
-			pgl_lease_take(decider->call_limits, decider->ncall_limits, plan->reserve_tokens,
-						   tenant, "", plan->database, decider->now_us);
-	state->attempt_lease = pgl_lease_take(limits, nlimits, candidate->reserve_tokens, tenant,
-										  candidate->target->name, plan->database, decider->now_us);
+			pgl_lease_take(decider->call_limits, decider->ncall_limits, &call_demand, tenant, "",
+						   plan->database, decider->now_us);
+	state->attempt_lease = pgl_lease_take(limits, nlimits, &demand, tenant, candidate->target->name,
+										  plan->database, decider->now_us);
+	note_marks(decider, candidate);
 	decider->out->domain_probe = pgl_breaker_enter(breakers[0], decider->now_us);
 	decider->out->credential_probe = pgl_breaker_enter(breakers[1], decider->now_us);
 }
@@ -243,6 +320,7 @@ try_candidate(Decider *decider, int c, bool retry_pass)
 	int limits[PGL_CALL_MAX_LIMITS];
 	int breakers[2];
 	int nlimits;
+	PglDemand demand;
 	int n;
 
 	if (!may_spill(decider, c))
@@ -258,11 +336,13 @@ try_candidate(Decider *decider, int c, bool retry_pass)
 		obstacle->wait_us = candidate->not_before_us - decider->now_us;
 		return false;
 	}
-	n = check_specs(decider, candidate->limits, candidate->nlimits, candidate->reserve_tokens,
-					limits, &nlimits, binding);
+	demand = candidate_demand(candidate);
+	n = check_specs(decider, candidate->limits, candidate->nlimits, &demand, limits, &nlimits,
+					binding);
 	if (n > 0)
 	{
 		*obstacle = *longest_obstacle(binding, n);
+		decider->refused = !decider->dry && refused_by_budget(decider, binding, n);
 		return false;
 	}
 	if (retry_pass && candidate->retry_cost > 0 && !decider->dry &&
@@ -304,6 +384,8 @@ try_candidates(Decider *decider, bool retry_pass)
 				pgl_rank_book_turn(plan, decider->obstacles, c);
 			return true;
 		}
+		if (decider->refused)
+			return false;
 		/* A back-off after a failure is no throttling, though it shows as cooling. */
 		if (c == state->first_choice && state->first_block == PGL_BLOCK_NONE &&
 			decider->now_us >= candidate->not_before_us)
@@ -347,6 +429,7 @@ try_least_broken(Decider *decider)
 	PglObstacle binding[PGL_CALL_MAX_LIMITS];
 	int limits[PGL_CALL_MAX_LIMITS];
 	PglCandidate *candidate;
+	PglDemand demand;
 	int breakers[2];
 	int nlimits;
 
@@ -356,8 +439,9 @@ try_least_broken(Decider *decider)
 	if (decider->now_us < candidate->not_before_us)
 		return false;
 	find_breakers(decider, candidate->target, breakers);
-	if (check_specs(decider, candidate->limits, candidate->nlimits, candidate->reserve_tokens,
-					limits, &nlimits, binding) > 0)
+	demand = candidate_demand(candidate);
+	if (check_specs(decider, candidate->limits, candidate->nlimits, &demand, limits, &nlimits,
+					binding) > 0)
 		return false;
 	take_candidate(decider, c, limits, nlimits, breakers);
 	decider->out->domain_probe |= pgl_breaker_force_probe(breakers[0]);
@@ -457,8 +541,8 @@ pgl_admit(PglPlan *plan, PglAdmitState *state, bool has_siblings, int64_t now_us
 	else if (pass_call_limits(&decider))
 	{
 		pgl_rank_candidates(plan);
-		if (!try_candidates(&decider, false) && !try_candidates(&decider, true) &&
-			!try_least_broken(&decider))
+		if (!try_candidates(&decider, false) && !decider.refused &&
+			!try_candidates(&decider, true) && !decider.refused && !try_least_broken(&decider))
 			find_earliest(&decider);
 	}
 }

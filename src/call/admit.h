@@ -37,11 +37,12 @@ typedef struct PglObstacle
 
 typedef enum PglDecision
 {
-	PGL_DECISION_GO,        /* candidate and leases are set */
-	PGL_DECISION_REFUSED,   /* a limit of tenant or role: no candidate can help */
-	PGL_DECISION_BLOCKED,   /* every candidate left is blocked for the moment */
-	PGL_DECISION_EXHAUSTED, /* no candidate is left */
-	PGL_DECISION_NO_MEMORY  /* shared memory has no room for another lease or limit */
+	PGL_DECISION_GO,         /* candidate and leases are set */
+	PGL_DECISION_REFUSED,    /* a limit of tenant or role, or a budget: no candidate can help */
+	PGL_DECISION_BLOCKED,    /* every candidate left is blocked for the moment */
+	PGL_DECISION_EXHAUSTED,  /* no candidate is left */
+	PGL_DECISION_NO_MEMORY,  /* shared memory has no room for another lease or limit */
+	PGL_DECISION_LEDGER_FULL /* nor for another record: not decided here but before */
 } PglDecision;
 
 #define PGL_MAX_OBSTACLES PGL_CALL_MAX_LIMITS
@@ -63,7 +64,18 @@ typedef struct PglAdmission
 	bool wait_for_sibling; /* ... for a place that a call of the same statement will give back */
 	int64_t wait_us;
 	bool shadow_refusal; /* a shadow limit would have refused */
+	bool over_budget;    /* the attempt exceeds a soft or shadow budget */
 } PglAdmission;
+
+/* A budget that an attempt has brought to a mark: 80 or 100 percent. */
+typedef struct PglBudgetNotice
+{
+	const PglLimitSpec *limit;
+	int percent;
+	PglBudgetVerdict state;
+} PglBudgetNotice;
+
+#define PGL_MAX_NOTICES 8
 
 /* What admission must know of the call besides its plan. */
 typedef struct PglAdmitState
@@ -74,15 +86,19 @@ typedef struct PglAdmitState
 	int first_choice;             /* candidate the strategy picked at first; -1 */
 	PglBlock first_block;         /* why the call left it */
 	bool first_failed;            /* it left it because an attempt failed (outage) */
+	int nnotices;                 /* to be reported when the call is done */
+	PglBudgetNotice notices[PGL_MAX_NOTICES];
 } PglAdmitState;
 
 /*
- * Locked.  Decide, and take what is needed; `obstacles` has room for all candidates of the plan.
+ * Locked, by pgl_budget_lock.  Decide, and take what is needed; `obstacles` has room for all
+ * candidates of the plan.
  * has_siblings: other calls of this backend are in flight, or in a queue because some are.
  */
 extern void pgl_admit(PglPlan *plan, PglAdmitState *state, bool has_siblings, int64_t now_us,
 					  PglObstacle *obstacles, PglAdmission *out);
-/* Locked.  Look at every candidate, in any case and without any effect; plan->order ranks them. */
+/* Likewise.  Look at every candidate, in any case and without any effect; plan->order ranks them.
+ */
 extern void
 pgl_admit_examine(PglPlan *plan, int64_t now_us, PglObstacle *obstacles, PglAdmission *out);
 extern const char *pgl_block_name(PglBlock block);

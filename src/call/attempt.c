@@ -1,14 +1,15 @@
 /*
  * attempt.c — one attempt: build, sign, send; read, classify, settle, and decide what comes next.
  *
- * Settling follows what the provider will bill.  A reply with usage is settled to it, refusals
- * included. An error reply used its request but no tokens.  A connection that never stood used
- * nothing.  Where we cannot know — a timeout, a connection cut before or in the reply, a cancel —
- * the reservation stays.
+ * Settling follows what the provider will bill (pgl_record_bill).  In the critical section in which
+ * an attempt is settled its record is queued for the ledger, in a slot that was reserved when it
+ * was admitted: no attempt is ever settled and not recorded, or the other way round.
  */
 #include "postgres.h"
 
 #include <time.h>
+
+#include "utils/timestamp.h"
 
 #include "../catalog/credential.h"
 #include "../core/clock.h"
@@ -17,6 +18,7 @@
 #include "../pg/guc.h"
 #include "../shmem/stat.h"
 #include "state.h"
+#include "statement.h"
 
 #define BACKOFF_BASE_US INT64_C(50000)
 #define BACKOFF_CAP_US INT64_C(20000000)
@@ -105,6 +107,7 @@ send_request(PglCall *call)
 		.ca_file = pgl_guc_ca_file,
 	};
 
+	call->prepare_us = pgl_clock_us() - call->attempt_us;
 	call->transfer = pgl_net_start(&http, transfer_done, call);
 	call->sent = true;
 	call->phase = PGL_CALL_SENDING;
@@ -151,21 +154,15 @@ answer_in_process(PglCall *call)
 		pgl_engine_set_timer(call, Min(call->answer_us, call->attempt_deadline_us));
 }
 
-void
-pgl_attempt_start(PglCall *call)
+/* Build the request and let it go. */
+static void
+launch(PglCall *call)
 {
-	PglCandidate *candidate = &call->plan->candidates[call->admission.candidate];
+	PglCandidate *candidate = &call->plan->candidates[call->candidate];
 	const PglProvider *provider = candidate->target->shard->provider;
 	PglProviderTarget target = provider_target(candidate->target);
 	const char *why = NULL;
 
-	call->candidate = call->admission.candidate;
-	candidate->tries++;
-	call->nattempts++;
-	call->attempt_us = pgl_clock_us();
-	call->attempt_deadline_us = attempt_deadline(call);
-	call->arrived = call->local_failure = false;
-	call->request.max_tokens = candidate->max_tokens;
 	if (provider->in_process)
 		answer_in_process(call);
 	else if (!provider->build(&target, &call->request, &call->outgoing, &why))
@@ -174,10 +171,62 @@ pgl_attempt_start(PglCall *call)
 		sign_and_send(call);
 }
 
+/* Announce the attempt to the ledger; it goes on when that is durable. */
+static void
+announce(PglCall *call)
+{
+	PglRecord record;
+	uint64_t number;
+
+	pgl_record_intent(call, &record);
+	pgl_shmem_lock();
+	number = pgl_ledger_push(&call->intent_slot, &record);
+	pgl_shmem_unlock();
+	call->had_intent = true;
+	pgl_durable_await(call, PGL_CALL_INTENDING, number);
+}
+
+void
+pgl_attempt_start(PglCall *call)
+{
+	PglCandidate *candidate = &call->plan->candidates[call->admission.candidate];
+
+	call->candidate = call->admission.candidate;
+	candidate->tries++;
+	call->nattempts++;
+	call->attempt_us = pgl_clock_us();
+	call->attempt_at = GetCurrentTimestamp();
+	call->attempt_depth = pgl_outcome_depth(call);
+	call->attempt_deadline_us = attempt_deadline(call);
+	call->arrived = call->local_failure = call->had_intent = false;
+	call->prepare_us = call->outcome.connect_us = call->outcome.first_byte_us = -1;
+	call->request.max_tokens = candidate->max_tokens;
+	call->request.attempt = call->nattempts;
+	pgl_reply_reset(&call->reply);
+	if (call->intent_slot != PGL_NO_SLOT)
+		announce(call);
+	else
+		launch(call);
+}
+
+void
+pgl_attempt_intended(PglCall *call)
+{
+	int durable = pgl_durable_poll(call);
+
+	if (durable > 0)
+		launch(call);
+	else if (durable < 0)
+	{
+		call->local_failure = true;
+		fail_unsent(call, PGL_CAUSE_CONNECTION, "the ledger cannot be written");
+	}
+}
+
 static void
 read_timings(PglCall *call, const PglHttpReply *http)
 {
-	call->outcome.connect_us = http->connect_us;
+	call->outcome.connect_us = http->reused ? -1 : http->connect_us;
 	call->outcome.first_byte_us = http->first_byte_us;
 }
 
@@ -221,37 +270,32 @@ take_reply(PglCall *call)
 	}
 }
 
-/*
- * Quota tokens that the provider will count for the attempt: what it reported, nothing for an error
- * reply, and the whole reservation where we cannot know.
- */
+/* What budgets are charged: the worst case also where what was reported cannot be priced. */
 static int64_t
-billed_tokens(const PglCall *call, PglCause cause)
+cost_for_budgets(const PglCall *call, const PglBill *bill)
 {
-	const PglCandidate *candidate = &call->plan->candidates[call->candidate];
-	const PglUsage *usage = &call->reply.usage;
-
-	if (!call->arrived)
-		return 0;
-	if (usage->input_tokens >= 0 && usage->output_tokens >= 0)
-		return usage->input_tokens + Max(usage->cache_write_tokens, 0) +
-			   usage->output_tokens * candidate->target->model->output_burndown;
-	return cause == PGL_CAUSE_NONE || call->reply.status == 0 || call->reply.status == 200
-			   ? candidate->reserve_tokens
-			   : 0;
+	return bill->charge == PGL_CHARGE_NONE ? 0
+		   : bill->nano_usd >= 0           ? bill->nano_usd
+								 : Max(call->plan->candidates[call->candidate].worst_nano_usd, 0);
 }
 
-/* Locked.  The attempt is settled; after a success so is the call. */
+/* Locked.  The attempt is settled and recorded; after a success so is the call. */
 static void
-settle_attempt(PglCall *call, PglCause cause, int64_t now_us)
+settle_attempt(PglCall *call, PglCause cause, const PglBill *bill, const PglRecord *record,
+			   int64_t now_us)
 {
-	int64_t billed = billed_tokens(call, cause);
-
-	call->billed_tokens += billed;
+	call->billed_tokens += bill->tokens;
 	call->any_arrived |= call->arrived;
-	pgl_lease_settle(&call->admit.attempt_lease, call->arrived, billed, now_us);
+	pgl_lease_settle(&call->admit.attempt_lease, call->arrived, bill->tokens,
+					 cost_for_budgets(call, bill), now_us);
 	if (cause == PGL_CAUSE_NONE)
-		pgl_lease_settle(&call->admit.call_lease, 1, call->billed_tokens, now_us);
+		pgl_lease_settle(&call->admit.call_lease, 1, call->billed_tokens, 0, now_us);
+	call->last_record = pgl_ledger_push(&call->slot, record);
+	pgl_ledger_unreserve(&call->intent_slot);
+	if (record->has_answer)
+		call->answer_record = call->last_record;
+	call->queue_reported_us = call->outcome.queue_us;
+	call->attempt_open = false;
 }
 
 static void
@@ -339,8 +383,31 @@ fail_attempt(PglCall *call, PglCause cause, bool fresh_credential)
 		pgl_outcome_failed(call);
 	else if (pgl_clock_us() >= call->deadline_us)
 		pgl_outcome_deadline(call);
+	else if (!pgl_statement_has_room())
+		pgl_outcome_statement_limit(call);
 	else
 		call->phase = PGL_CALL_ADMITTING;
+}
+
+/* Settle, record and count what has come of the attempt. */
+static void
+close_attempt(PglCall *call, PglCause cause, bool fresh_credential)
+{
+	PglBill bill = pgl_record_bill(call, cause);
+	PglRecord record;
+
+	pgl_record_attempt(call, cause, &bill, &record);
+	if (cause == PGL_CAUSE_NONE)
+		pgl_record_add_answer(call, &record);
+	pgl_shmem_lock();
+	settle_attempt(call, cause, &bill, &record, pgl_clock_us());
+	if (fresh_credential)
+		pgl_health_forget(call);
+	else
+		pgl_health_record(call, cause);
+	pgl_meter_attempt(call, cause, &bill);
+	pgl_shmem_unlock();
+	call->sent = false;
 }
 
 void
@@ -348,23 +415,14 @@ pgl_attempt_finish(PglCall *call)
 {
 	bool fresh_credential;
 	PglCause cause;
-	int64_t now_us;
 
 	take_reply(call);
 	cause = call->reply.cause;
-	now_us = pgl_clock_us();
 	fresh_credential = retry_with_fresh_credential(call, cause);
 	note_attempt(call, cause);
-	pgl_shmem_lock();
-	settle_attempt(call, cause, now_us);
-	if (fresh_credential)
-		pgl_health_forget(call);
-	else
-		pgl_health_record(call, cause);
-	pgl_meter_attempt(call, cause);
-	call->attempt_open = false;
-	pgl_shmem_unlock();
-	call->sent = false;
+	if (cause == PGL_CAUSE_NONE)
+		pgl_outcome_convert(call);
+	close_attempt(call, cause, fresh_credential);
 	if (cause == PGL_CAUSE_NONE)
 		pgl_outcome_succeed(call);
 	else
@@ -373,7 +431,7 @@ pgl_attempt_finish(PglCall *call)
 
 /* Locked.  What is in flight is given up: if it left, nobody knows what it will be billed. */
 static void
-abandon_attempt(PglCall *call, int64_t now_us)
+abandon_attempt(PglCall *call, const PglRecord *record, int64_t now_us)
 {
 	const PglCandidate *candidate = &call->plan->candidates[call->candidate];
 
@@ -385,7 +443,8 @@ abandon_attempt(PglCall *call, int64_t now_us)
 		call->any_arrived = true;
 	}
 	else
-		pgl_lease_settle(&call->admit.attempt_lease, 0, 0, now_us);
+		pgl_lease_settle(&call->admit.attempt_lease, 0, 0, 0, now_us);
+	(void) pgl_ledger_push(&call->slot, record);
 }
 
 /* The call ends here and now, whatever it is doing: nothing may throw. */
@@ -393,15 +452,21 @@ void
 pgl_attempt_cancel(PglCall *call)
 {
 	int64_t now_us = pgl_clock_us();
+	PglRecord record;
 
 	if (call->transfer)
 		pgl_net_release(call->transfer);
 	call->transfer = NULL;
-	if (!call->attempt_open && call->admit.call_lease.index < 0)
+	if (!call->attempt_open && call->admit.call_lease.index < 0 && call->slot == PGL_NO_SLOT &&
+		call->intent_slot == PGL_NO_SLOT)
 		return;
+	if (call->attempt_open)
+		pgl_record_cancelled(call, &record);
 	pgl_shmem_lock();
 	if (call->attempt_open)
-		abandon_attempt(call, now_us);
-	pgl_lease_settle(&call->admit.call_lease, call->any_arrived, call->billed_tokens, now_us);
+		abandon_attempt(call, &record, now_us);
+	pgl_lease_settle(&call->admit.call_lease, call->any_arrived, call->billed_tokens, 0, now_us);
+	pgl_ledger_unreserve(&call->slot);
+	pgl_ledger_unreserve(&call->intent_slot);
 	pgl_shmem_unlock();
 }

@@ -10,6 +10,7 @@
 
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
+#include "utils/fmgrprotos.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
@@ -62,6 +63,12 @@ make_call_id(unsigned char id[16])
 	id[8] = 0x80 | (id[8] & 0x3f);
 }
 
+static char *
+uuid_text(const unsigned char id[16])
+{
+	return DatumGetCString(DirectFunctionCall1(uuid_out, PointerGetDatum(id)));
+}
+
 /* The text in UTF-8, in the current context; throws if it cannot be converted. */
 static char *
 to_utf8(const char *source, size_t len)
@@ -108,6 +115,7 @@ make_call(void)
 	call->admit.ticket = PGL_NO_TICKET;
 	call->admit.first_choice = -1;
 	call->phase = PGL_CALL_ADMITTING;
+	call->slot = call->intent_slot = PGL_NO_SLOT;
 	pgl_outgoing_init(&call->outgoing);
 	pgl_reply_init(&call->reply, (size_t) pgl_guc_response_max_size * 1024);
 	pgl_engine_add(call);
@@ -129,11 +137,18 @@ static void
 begin(PglCall *call)
 {
 	make_call_id(call->outcome.call_id);
+	call->request.call_id = uuid_text(call->outcome.call_id);
 	call->obstacles = palloc0(sizeof(PglObstacle) * call->plan->ncandidates);
 	call->outcome.route = call->plan->route->name;
 	call->outcome.cost_nano_usd = -1;
 	call->outcome.connect_us = call->outcome.first_byte_us = -1;
-	pgl_meter_started(call);
+	pgl_record_identify(call);
+}
+
+/* As far as it gets without waiting. */
+static void
+set_off(PglCall *call)
+{
 	pgl_engine_make_ready(call);
 	pgl_engine_advance(call);
 }
@@ -157,6 +172,8 @@ pgl_call_start(const PglCallArgs *args)
 	call->plan = pgl_plan_build(args, input_bytes, &call->snapshot);
 	set_deadlines(call, args->timeout_ms);
 	begin(call);
+	pgl_share_begin(call, args);
+	set_off(call);
 	MemoryContextSwitchTo(caller);
 	return call;
 }
@@ -173,6 +190,10 @@ pgl_call_start_probe(const char *target)
 	call->plan = pgl_plan_build_probe(target, &call->snapshot);
 	set_deadlines(call, 0);
 	begin(call);
+	call->is_live = true;
+	call->outcome.source = "live";
+	pgl_meter_started(call);
+	set_off(call);
 	MemoryContextSwitchTo(caller);
 	return call;
 }
@@ -222,7 +243,8 @@ pgl_call_free(PglCall *call)
 
 	pgl_attempt_cancel(call);
 	pgl_queue_leave(call);
-	if (unfinished && call->plan && call->started_us > 0)
+	pgl_share_leave(call);
+	if (unfinished && call->is_live)
 		pgl_meter_done(call);
 	pgl_engine_remove(call);
 	if (call->snapshot)

@@ -37,6 +37,9 @@ typedef struct PglCallArgs
 	double top_p;
 	bool no_fallback;
 	bool allow_truncated;
+	bool sample; /* an answer of its own: neither memo nor journal */
+	bool has_cache;
+	bool cache; /* use the journal; the tenant says if it is not given */
 	bool alone; /* the caller starts no other before this one is done: it may sleep on a lock */
 } PglCallArgs;
 
@@ -50,6 +53,7 @@ typedef struct PglOutcome
 	const char *hint;
 	char *response; /* server encoding; NULL on failure */
 	size_t response_len;
+	const char *source;        /* where the answer came from: live, memo, journal */
 	const char *finish_reason; /* NULL as long as no model answered, as for target and its kin */
 	const char *route;
 	const char *target;
@@ -79,6 +83,8 @@ extern void pgl_call_drive(void); /* wait for something to happen to any call, a
 extern PglCall *pgl_call_next_done(void);
 extern void pgl_call_set_tag(PglCall *call, int64_t tag); /* to find it again then */
 extern int64_t pgl_call_tag(const PglCall *call);
+/* NOTICEs about budgets that the call has brought to a mark; once done, each once. */
+extern void pgl_call_report_budgets(PglCall *call);
 extern const PglOutcome *pgl_call_outcome(const PglCall *call); /* once done */
 extern void
 pgl_call_raise(const PglCall *call) __attribute__((noreturn)); /* its failure as ERROR */

@@ -13,17 +13,21 @@
 
 #include "../core/clock.h"
 #include "../pg/compat.h"
+#include "../pg/guc.h"
 #include "../shmem/activity.h"
+#include "budget.h"
 #include "state.h"
 #include "wait.h"
 
 #define FAR_FUTURE_US INT64_C(3600000000)
+#define LEDGER_LOOK_AGAIN_US INT64_C(10000)
 
 static int compare_timers(const pairingheap_node *a, const pairingheap_node *b, void *arg);
 
 static dlist_head calls = DLIST_STATIC_INIT(calls);
 static dlist_head ready = DLIST_STATIC_INIT(ready);
-static dlist_head done = DLIST_STATIC_INIT(done); /* nobody has asked for them yet */
+static dlist_head done = DLIST_STATIC_INIT(done);       /* nobody has asked for them yet */
+static dlist_head watched = DLIST_STATIC_INIT(watched); /* wait for the ledger or another call */
 static pairingheap timers = {compare_timers, NULL, NULL};
 static int unfinished = 0;
 
@@ -62,9 +66,27 @@ pgl_engine_add(PglCall *call)
 	unfinished++;
 }
 
+void
+pgl_engine_watch(PglCall *call)
+{
+	if (call->is_watched)
+		return;
+	call->is_watched = true;
+	dlist_push_tail(&watched, &call->watch_node);
+}
+
+static void
+unwatch(PglCall *call)
+{
+	if (call->is_watched)
+		dlist_delete(&call->watch_node);
+	call->is_watched = false;
+}
+
 static void
 retire(PglCall *call)
 {
+	unwatch(call);
 	pgl_engine_clear_timer(call);
 	if (call->is_ready)
 		dlist_delete(&call->ready_node);
@@ -136,6 +158,20 @@ end_of_patience(const PglCall *call, int64_t statement_deadline_us)
 	return last_us;
 }
 
+/* Locked.  Room in the ledger for what the decision will lead to. */
+static bool
+reserve_record(PglCall *call)
+{
+	int slots[2] = {PGL_NO_SLOT, PGL_NO_SLOT};
+
+	Assert(call->slot == PGL_NO_SLOT && call->intent_slot == PGL_NO_SLOT);
+	if (!pgl_ledger_reserve(pgl_record_slots(call), slots))
+		return false;
+	call->slot = slots[0];
+	call->intent_slot = slots[1];
+	return true;
+}
+
 /* Locked.  Ask for a decision; what must be done at once with it is. */
 static void
 decide_locked(PglCall *call, int64_t now_us, int64_t statement_deadline_us)
@@ -145,6 +181,13 @@ decide_locked(PglCall *call, int64_t now_us, int64_t statement_deadline_us)
 	bool has_siblings = pgl_activity_mine()->in_flight > 0 || queued_siblings > 0;
 	int64_t last_us;
 
+	call->must_wait = false;
+	if (!reserve_record(call))
+	{
+		memset(admission, 0, sizeof(*admission));
+		admission->decision = PGL_DECISION_LEDGER_FULL;
+		return;
+	}
 	pgl_admit(call->plan, &call->admit, has_siblings, now_us, call->obstacles, admission);
 	if (admission->decision == PGL_DECISION_GO)
 	{
@@ -161,6 +204,11 @@ decide_locked(PglCall *call, int64_t now_us, int64_t statement_deadline_us)
 	call->must_wait = now_us < last_us && call->wait_until_us <= last_us;
 	if (call->must_wait && admission->wait_limit && !pgl_queue_join(call, last_us))
 		admission->decision = PGL_DECISION_NO_MEMORY;
+	else if (call->must_wait)
+	{
+		pgl_ledger_unreserve(&call->slot);
+		pgl_ledger_unreserve(&call->intent_slot);
+	}
 }
 
 static void
@@ -179,6 +227,25 @@ begin_wait(PglCall *call, int64_t now_us)
 	pgl_meter_phase(call);
 }
 
+/* No record is free: look again soon, help when that takes too long, and give up in the end. */
+static void
+wait_for_ledger(PglCall *call, int64_t now_us)
+{
+	int64_t patience_us = (int64_t) pgl_guc_ledger_timeout * 1000;
+
+	if (call->ledger_full_since_us == 0)
+		call->ledger_full_since_us = now_us;
+	if (now_us >= call->deadline_us ||
+		(now_us - call->ledger_full_since_us >= patience_us && !pgl_durable_make_room()))
+	{
+		pgl_outcome_ledger_full(call);
+		return;
+	}
+	call->admission.wait_limit = NULL;
+	call->wait_until_us = Min(call->deadline_us, now_us + LEDGER_LOOK_AGAIN_US);
+	begin_wait(call, now_us);
+}
+
 static void
 end_wait(PglCall *call, int64_t now_us)
 {
@@ -191,10 +258,11 @@ static void
 decide(PglCall *call)
 {
 	int64_t statement_deadline_us = pgl_wait_statement_deadline_us();
-	int64_t now_us = pgl_clock_us();
 	PglDecision decision;
+	int64_t now_us;
 
-	pgl_shmem_lock();
+	pgl_budget_lock(call->plan);
+	now_us = pgl_clock_us();
 	decide_locked(call, now_us, statement_deadline_us);
 	pgl_shmem_unlock();
 
@@ -204,6 +272,12 @@ decide(PglCall *call)
 		begin_wait(call, now_us);
 		return;
 	}
+	if (decision == PGL_DECISION_LEDGER_FULL)
+	{
+		wait_for_ledger(call, now_us);
+		return;
+	}
+	call->ledger_full_since_us = 0;
 	end_wait(call, now_us);
 	switch (decision)
 	{
@@ -220,7 +294,34 @@ decide(PglCall *call)
 		case PGL_DECISION_NO_MEMORY:
 			pgl_outcome_no_memory(call);
 			break;
+		case PGL_DECISION_LEDGER_FULL:
+			break;
 	}
+}
+
+/* The outcome waits for its record. */
+static void
+finish_recording(PglCall *call)
+{
+	int durable = pgl_durable_poll(call);
+
+	if (durable > 0)
+		call->phase = PGL_CALL_DONE;
+	else if (durable < 0)
+		pgl_outcome_not_recorded(call);
+}
+
+/* Nothing more happens to the call: whoever waits for it may look. */
+static void
+end_call(PglCall *call)
+{
+	pgl_queue_leave(call);
+	retire(call);
+	dlist_push_tail(&done, &call->done_node);
+	call->is_listed_done = true;
+	if (call->is_live)
+		pgl_meter_done(call);
+	pgl_share_keep(call);
 }
 
 void
@@ -231,6 +332,7 @@ pgl_engine_advance(PglCall *call)
 	if (call->is_ready)
 		dlist_delete(&call->ready_node);
 	call->is_ready = false;
+	unwatch(call);
 	pgl_engine_clear_timer(call);
 	do
 	{
@@ -242,23 +344,51 @@ pgl_engine_advance(PglCall *call)
 				call->phase = PGL_CALL_ADMITTING;
 				decide(call);
 				break;
+			case PGL_CALL_FOLLOWING:
+				pgl_share_look_again(call);
+				break;
+			case PGL_CALL_INTENDING:
+				pgl_attempt_intended(call);
+				break;
 			case PGL_CALL_SENDING:
 			case PGL_CALL_ANSWERING:
 				pgl_attempt_finish(call);
+				break;
+			case PGL_CALL_RECORDING:
+				finish_recording(call);
 				break;
 			case PGL_CALL_DONE:
 				break;
 		}
 	} while (call->phase == PGL_CALL_ADMITTING);
 	if (call->phase == PGL_CALL_DONE)
-	{
-		pgl_queue_leave(call);
-		retire(call);
-		dlist_push_tail(&done, &call->done_node);
-		call->is_listed_done = true;
-		pgl_meter_done(call);
-	}
+		end_call(call);
 	MemoryContextSwitchTo(caller);
+}
+
+/* Has what the call waits for come? */
+static bool
+has_come(const PglCall *call, uint64_t durable)
+{
+	return call->phase == PGL_CALL_FOLLOWING ? !pgl_share_is_led(call) : call->awaited <= durable;
+}
+
+static void
+collect_watched(void)
+{
+	uint64_t durable;
+	dlist_iter iter;
+
+	if (dlist_is_empty(&watched))
+		return;
+	durable = pgl_ledger_durable();
+	dlist_foreach (iter, &watched)
+	{
+		PglCall *call = dlist_container(PglCall, watch_node, iter.cur);
+
+		if (has_come(call, durable))
+			pgl_engine_make_ready(call);
+	}
 }
 
 /* Move what has become due to the ready list. */
@@ -276,6 +406,7 @@ collect_due(int64_t now_us)
 		pgl_engine_clear_timer(call);
 		pgl_engine_make_ready(call);
 	}
+	collect_watched();
 	if (pgl_queue_length() == 0)
 		return;
 	dlist_foreach (iter, &calls)
@@ -293,6 +424,8 @@ wait_event_now(void)
 {
 	if (pgl_net_in_flight() > 0)
 		return pgl_wait_event_http();
+	if (!dlist_is_empty(&watched))
+		return pgl_wait_event_ledger();
 	return pgl_queue_length() > 0 ? pgl_wait_event_quota() : pgl_wait_event_backoff();
 }
 

@@ -10,6 +10,7 @@
 #include "../core/clock.h"
 #include "../pg/compat.h"
 #include "admit.h"
+#include "budget.h"
 #include "explain.h"
 
 static const char *
@@ -20,6 +21,7 @@ limit_text(const PglLimitSpec *limit)
 	initStringInfo(&out);
 	appendStringInfoString(&out, limit->key.scope == PGL_SCOPE_DOMAIN   ? "domain "
 								 : limit->key.scope == PGL_SCOPE_TARGET ? "target "
+								 : limit->key.scope == PGL_SCOPE_BUDGET ? "budget of "
 																		: "");
 	appendStringInfoString(&out, limit->name);
 	if (limit->subject[0])
@@ -30,6 +32,10 @@ limit_text(const PglLimitSpec *limit)
 		appendStringInfo(&out, ", " INT64_FORMAT " tokens per minute", limit->tpm);
 	if (limit->max_inflight > 0)
 		appendStringInfo(&out, ", %d in flight", limit->max_inflight);
+	if (limit->budget)
+		appendStringInfo(&out, ", %s", pgl_budget_terms_text(limit->budget));
+	if (limit->soft)
+		appendStringInfoString(&out, ", soft");
 	if (limit->shadow)
 		appendStringInfoString(&out, ", shadow");
 	return out.data;
@@ -38,7 +44,7 @@ limit_text(const PglLimitSpec *limit)
 static bool
 limits_something(const PglLimitSpec *limit)
 {
-	return limit->rpm > 0 || limit->tpm > 0 || limit->max_inflight > 0;
+	return limit->budget || limit->rpm > 0 || limit->tpm > 0 || limit->max_inflight > 0;
 }
 
 static void
@@ -55,6 +61,18 @@ list_limits(const PglPlan *plan, const PglCandidate *candidate, PglExplanation *
 }
 
 static const char *
+budget_text(const PglObstacle *obstacle)
+{
+	StringInfoData out;
+
+	initStringInfo(&out);
+	pgl_budget_describe(&out, obstacle);
+	out.data[0] = pg_tolower((unsigned char) out.data[0]);
+	out.data[out.len - 1] = '\0'; /* a reason is no sentence */
+	return out.data;
+}
+
+static const char *
 reason_text(const PglCandidate *candidate, const PglObstacle *obstacle)
 {
 	switch (obstacle->block)
@@ -62,6 +80,8 @@ reason_text(const PglCandidate *candidate, const PglObstacle *obstacle)
 		case PGL_BLOCK_DROPPED:
 			return candidate->dropped;
 		case PGL_BLOCK_LIMIT:
+			if (obstacle->limit->budget)
+				return budget_text(obstacle);
 			return psprintf("%s %s", obstacle->verdict.never ? "larger than" : "limit of",
 							limit_text(obstacle->limit));
 		default:
@@ -125,7 +145,7 @@ pgl_explain_call(const PglCallArgs *args, PglExplanation **rows)
 		n = plan->ncandidates;
 		*rows = palloc0(sizeof(PglExplanation) * n);
 		obstacles = palloc(sizeof(PglObstacle) * n);
-		pgl_shmem_lock();
+		pgl_budget_lock(plan);
 		pgl_admit_examine(plan, pgl_clock_us(), obstacles, &admission);
 		pgl_shmem_unlock();
 		for (i = 0; i < n; i++)
@@ -203,7 +223,7 @@ pgl_render_call(const PglCallArgs *args, PglRendering *out)
 	{
 		plan = pgl_plan_build(args, input_bytes(args), (const PglSnapshot **) &pinned);
 		obstacles = palloc(sizeof(PglObstacle) * plan->ncandidates);
-		pgl_shmem_lock();
+		pgl_budget_lock(plan);
 		pgl_admit_examine(plan, pgl_clock_us(), obstacles, &admission);
 		pgl_shmem_unlock();
 		render_candidate(first_candidate(plan), args, &outgoing, out);

@@ -10,6 +10,7 @@
 #include "../shmem/activity.h"
 #include "../shmem/stat.h"
 #include "state.h"
+#include "statement.h"
 
 static PglStatCounters *
 tenant_counters(const PglCall *call)
@@ -119,13 +120,30 @@ pgl_meter_cost(const PglTarget *target, const PglUsage *usage)
 	return (int64_t) ((total + 500000) / 1000000);
 }
 
+/* What the statement has spent, and what the call has. */
+static void
+add_cost(PglCall *call, const PglBill *bill)
+{
+	PglStatement *statement = pgl_statement_current();
+
+	if (bill->charge == PGL_CHARGE_NONE)
+		return;
+	if (bill->nano_usd < 0)
+		statement->unpriced++;
+	else
+		statement->cost_nano_usd += bill->nano_usd;
+	call->cost_unknown |= bill->nano_usd < 0;
+	call->outcome.cost_nano_usd =
+		call->cost_unknown ? -1 : Max(call->outcome.cost_nano_usd, 0) + bill->nano_usd;
+}
+
 void
-pgl_meter_attempt(PglCall *call, PglCause cause)
+pgl_meter_attempt(PglCall *call, PglCause cause, const PglBill *bill)
 {
 	const PglTarget *target = call->plan->candidates[call->candidate].target;
 	PglStatCounters *counters = target_counters(call, target);
+	PglStatement *statement = pgl_statement_current();
 	const PglUsage *usage = &call->reply.usage;
-	int64_t cost;
 
 	pgl_activity_mine()->in_flight--;
 	if (cause == PGL_CAUSE_NONE)
@@ -135,16 +153,16 @@ pgl_meter_attempt(PglCall *call, PglCause cause)
 	else if (cause != PGL_CAUSE_NONE)
 		counters->failures++;
 	counters->successes += cause == PGL_CAUSE_NONE;
-	if (usage->input_tokens < 0)
+	statement->retries += call->nattempts > 1;
+	add_cost(call, bill);
+	if (bill->charge == PGL_CHARGE_NONE)
 		return;
-	cost = pgl_meter_cost(target, usage);
-	counters->input_tokens += usage->input_tokens;
+	counters->input_tokens += Max(usage->input_tokens, 0);
 	counters->output_tokens += Max(usage->output_tokens, 0);
-	counters->cost_nano_usd += Max(cost, 0);
-	call->outcome.cost_nano_usd =
-		cost < 0 || call->cost_unknown ? -1 : Max(call->outcome.cost_nano_usd, 0) + cost;
-	call->cost_unknown |= cost < 0;
-	counters->unpriced += cost < 0;
+	counters->cost_nano_usd += Max(bill->nano_usd, 0);
+	counters->unpriced += bill->nano_usd < 0;
+	statement->input_tokens += Max(usage->input_tokens, 0);
+	statement->output_tokens += Max(usage->output_tokens, 0);
 }
 
 /* The call is over, or given up in the middle. */
@@ -165,6 +183,8 @@ pgl_meter_done(PglCall *call)
 	slot->failed += !answered;
 	if (pgl_engine_unfinished() - !finished == 0)
 		slot->state = PGL_ACTIVITY_IDLE;
+	pgl_statement_current()->failures += !answered;
+	pgl_statement_current()->fallbacks += answered && call->outcome.fallback_depth > 0;
 	if (tenant && answered)
 	{
 		tenant->successes++;

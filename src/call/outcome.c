@@ -15,7 +15,10 @@
 #include "../core/clock.h"
 #include "../pg/compat.h"
 #include "../pg/errors.h"
+#include "budget.h"
 #include "state.h"
+
+#define BUDGET_NEVER_HINT "Lower max_tokens or shorten the prompt; waiting does not help."
 
 /* Our own words around names are in the server encoding; a provider's message is UTF-8. */
 static char *
@@ -42,8 +45,9 @@ from_utf8(const char *source, size_t len, size_t *out_len)
 	return converted;
 }
 
-static const char *
-provider_words(const char *message)
+/* What a provider said, in the server encoding. */
+const char *
+pgl_outcome_words(const char *message)
 {
 	size_t len;
 	const char *words = from_utf8(message, strlen(message), &len);
@@ -67,9 +71,39 @@ set_identity(PglCall *call)
 	outcome->region = target->shard->region[0] ? target->shard->region : NULL;
 	outcome->model = target->model->name;
 	outcome->usage = call->reply.usage;
-	outcome->request_id = call->reply.request_id[0] ? provider_words(call->reply.request_id) : NULL;
+	outcome->request_id =
+		call->reply.request_id[0] ? pgl_outcome_words(call->reply.request_id) : NULL;
 	outcome->finish_reason =
-		call->reply.finish_reason[0] ? provider_words(call->reply.finish_reason) : NULL;
+		call->reply.finish_reason[0] ? pgl_outcome_words(call->reply.finish_reason) : NULL;
+}
+
+/* The outcome is known; it is returned when its record is durable, if that is asked for. */
+static void
+conclude(PglCall *call)
+{
+	if (call->last_record > 0 && (call->wants_durable || call->answer_record > 0))
+		pgl_durable_await(call, PGL_CALL_RECORDING, call->last_record);
+	else
+		call->phase = PGL_CALL_DONE;
+}
+
+/* Give back what the call still holds; a refusal gets its record. */
+static void
+close_call(PglCall *call)
+{
+	bool refused = call->nattempts == 0 && call->slot != PGL_NO_SLOT;
+	PglRecord record;
+
+	if (refused)
+		pgl_record_refused(call, &record);
+	pgl_shmem_lock();
+	pgl_lease_settle(&call->admit.call_lease, call->any_arrived, call->billed_tokens, 0,
+					 pgl_clock_us());
+	if (refused)
+		(void) pgl_ledger_push(&call->slot, &record);
+	pgl_ledger_unreserve(&call->slot);
+	pgl_ledger_unreserve(&call->intent_slot);
+	pgl_shmem_unlock();
 }
 
 static void
@@ -79,14 +113,12 @@ fail(PglCall *call, int sqlstate, const char *message, const char *detail, const
 
 	set_identity(call);
 	outcome->sqlstate = sqlstate;
+	outcome->response = NULL;
 	outcome->message = message;
 	outcome->detail = detail && detail[0] ? detail : NULL;
 	outcome->hint = hint;
-	call->phase = PGL_CALL_DONE;
-	pgl_shmem_lock();
-	pgl_lease_settle(&call->admit.call_lease, call->any_arrived, call->billed_tokens,
-					 pgl_clock_us());
-	pgl_shmem_unlock();
+	close_call(call);
+	conclude(call);
 }
 
 static void
@@ -106,6 +138,11 @@ describe_limit(StringInfo detail, const PglObstacle *obstacle, int64_t needed_to
 	int d;
 
 	begin_sentence(detail);
+	if (limit->budget)
+	{
+		pgl_budget_describe(detail, obstacle);
+		return;
+	}
 	switch (limit->key.scope)
 	{
 		case PGL_SCOPE_DOMAIN:
@@ -121,7 +158,7 @@ describe_limit(StringInfo detail, const PglObstacle *obstacle, int64_t needed_to
 		appendStringInfo(detail, " of \"%s\"", limit->subject);
 	if (obstacle->verdict.binding == 0)
 		appendStringInfoString(detail, " has earlier calls in its queue");
-	for (d = 0; d < PGL_DIM_COUNT; d++)
+	for (d = 0; d < lengthof(maximum); d++)
 		if (obstacle->verdict.binding & (1 << d))
 			appendStringInfo(detail, " is limited (%s: " INT64_FORMAT ")", dimensions[d],
 							 maximum[d]);
@@ -154,9 +191,9 @@ describe_attempts(StringInfo detail, const PglCall *call)
 		if (attempt->status > 0)
 			appendStringInfo(detail, ", status %d", attempt->status);
 		if (attempt->error_name[0])
-			appendStringInfo(detail, ", %s", provider_words(attempt->error_name));
+			appendStringInfo(detail, ", %s", pgl_outcome_words(attempt->error_name));
 		if (attempt->message[0])
-			appendStringInfo(detail, " (%s)", provider_words(attempt->message));
+			appendStringInfo(detail, " (%s)", pgl_outcome_words(attempt->message));
 		appendStringInfoChar(detail, '.');
 	}
 }
@@ -192,12 +229,14 @@ pgl_outcome_refused(PglCall *call)
 {
 	const PglAdmission *admission = &call->admission;
 	const char *tenant = call->plan->tenant ? call->plan->tenant->name : "";
+	bool budget = admission->binding[0].limit->budget != NULL;
 	bool never = false;
 	StringInfoData detail;
 	int64_t wait_us = 0;
 	int i;
 
 	initStringInfo(&detail);
+	describe_attempts(&detail, call);
 	for (i = 0; i < admission->nbinding; i++)
 	{
 		const PglObstacle *obstacle = &admission->binding[i];
@@ -208,8 +247,11 @@ pgl_outcome_refused(PglCall *call)
 	}
 	if (!never)
 		describe_retry_after(&detail, wait_us);
-	call->outcome.refused = true;
-	if (never)
+	call->outcome.refused = call->nattempts == 0;
+	if (budget)
+		fail(call, ERRCODE_LM_BUDGET, psprintf("budget exceeded for tenant \"%s\"", tenant),
+			 detail.data, never ? BUDGET_NEVER_HINT : NULL);
+	else if (never)
 		fail(call, ERRCODE_LM_QUOTA,
 			 psprintf("call is larger than a quota of tenant \"%s\" can ever grant", tenant),
 			 detail.data, "Lower max_tokens or shorten the prompt; waiting does not help.");
@@ -281,6 +323,47 @@ nothing_large_enough(const PglCall *call)
 	return any;
 }
 
+/* No attempt was made, and candidates without a price were all that was left. */
+static bool
+nothing_priced(const PglCall *call)
+{
+	bool any = false;
+	int c;
+
+	for (c = 0; c < call->plan->ncandidates; c++)
+	{
+		const char *dropped = call->plan->candidates[c].dropped;
+
+		if (dropped == NULL)
+			return false;
+		any |= strcmp(dropped, PGL_DROPPED_NO_PRICE) == 0;
+	}
+	return any;
+}
+
+/* No attempt was made, and budgets alone keep every candidate out.  *never: waiting does not help.
+ */
+static bool
+only_over_budget(const PglCall *call, bool *never)
+{
+	bool any = false;
+	int c;
+
+	*never = true;
+	for (c = 0; c < call->plan->ncandidates; c++)
+	{
+		const PglObstacle *obstacle = &call->obstacles[c];
+
+		if (call->plan->candidates[c].dropped)
+			continue;
+		if (obstacle->block != PGL_BLOCK_LIMIT || obstacle->limit->budget == NULL)
+			return false;
+		any = true;
+		*never &= obstacle->verdict.never;
+	}
+	return any && call->nattempts == 0;
+}
+
 static int64_t
 earliest_wait(const PglCall *call)
 {
@@ -302,12 +385,25 @@ pgl_outcome_failed(PglCall *call)
 {
 	const char *route = call->plan->route->name;
 	StringInfoData detail;
+	bool never;
 
 	initStringInfo(&detail);
 	describe_attempts(&detail, call);
 	describe_candidates(&detail, call);
 	call->outcome.refused = call->nattempts == 0;
-	if (all_attempts_are(call, PGL_CAUSE_CONTEXT_TOO_LONG) || nothing_large_enough(call))
+	if (nothing_priced(call))
+		fail(call, ERRCODE_LM_BUDGET,
+			 psprintf("no price is known for any target of route \"%s\"", route), detail.data,
+			 "Insert the prices of their input and output tokens into llm_price.");
+	else if (only_over_budget(call, &never))
+	{
+		if (!never)
+			describe_retry_after(&detail, earliest_wait(call));
+		fail(call, ERRCODE_LM_BUDGET,
+			 psprintf("budget exceeded for tenant \"%s\"", call->plan->tenant->name), detail.data,
+			 never ? BUDGET_NEVER_HINT : NULL);
+	}
+	else if (all_attempts_are(call, PGL_CAUSE_CONTEXT_TOO_LONG) || nothing_large_enough(call))
 		fail(call, ERRCODE_LM_CONTEXT_TOO_LONG,
 			 psprintf("prompt is too long for every model of route \"%s\"", route), detail.data,
 			 "Shorten the prompt, lower max_tokens, or add a model with a larger context window.");
@@ -372,9 +468,9 @@ fail_conversion(PglCall *call)
 		 NULL, "Use a database with encoding UTF8.");
 }
 
-/* Candidates before the one that answered, in the order of tiers and of this call's attempts. */
-static int
-fallback_depth(const PglCall *call)
+/* Candidates before the current one, in the order of tiers and of this call's attempts. */
+int
+pgl_outcome_depth(const PglCall *call)
 {
 	int depth = 0;
 	int c;
@@ -391,27 +487,78 @@ fallback_depth(const PglCall *call)
 }
 
 void
-pgl_outcome_succeed(PglCall *call)
+pgl_outcome_convert(PglCall *call)
 {
 	PglOutcome *outcome = &call->outcome;
-	size_t len;
-	char *response = from_utf8(pgl_buf_str(&call->reply.text), call->reply.text.len, &len);
 
-	if (response == NULL)
+	outcome->response =
+		from_utf8(pgl_buf_str(&call->reply.text), call->reply.text.len, &outcome->response_len);
+}
+
+void
+pgl_outcome_judge(PglCall *call)
+{
+	PglOutcome *outcome = &call->outcome;
+
+	outcome->sqlstate = 0;
+	outcome->message = outcome->detail = outcome->hint = NULL;
+	if (outcome->finish_reason == NULL || strcmp(outcome->finish_reason, "length") != 0 ||
+		call->allow_truncated)
+		return;
+	outcome->sqlstate = ERRCODE_LM_TRUNCATED;
+	outcome->message = call->request.max_tokens > 0
+						   ? psprintf("answer was cut at max_tokens (%d)", call->request.max_tokens)
+						   : "answer was cut at max_tokens";
+	outcome->hint = "Raise the option max_tokens, or pass allow_truncated to accept cut answers.";
+}
+
+void
+pgl_outcome_succeed(PglCall *call)
+{
+	if (call->outcome.response == NULL)
 	{
 		fail_conversion(call);
 		return;
 	}
 	set_identity(call);
-	outcome->response = response;
-	outcome->response_len = len;
-	outcome->fallback_depth = fallback_depth(call);
+	call->outcome.fallback_depth = call->attempt_depth;
+	pgl_outcome_judge(call);
+	close_call(call);
+	conclude(call);
+}
+
+/* The answer is there, and the ledger refuses to take its record: it must not be returned. */
+void
+pgl_outcome_not_recorded(PglCall *call)
+{
+	PglOutcome *outcome = &call->outcome;
+
+	outcome->sqlstate = ERRCODE_DISK_FULL;
+	outcome->response = NULL;
+	outcome->message = "call could not be recorded in the ledger";
+	outcome->detail = "Its record is kept in memory until it can be written.";
+	outcome->hint = "See the view llm_ledger_status and the server's log.";
 	call->phase = PGL_CALL_DONE;
-	if (strcmp(call->reply.finish_reason, "length") != 0 || call->allow_truncated)
-		return;
-	outcome->sqlstate = ERRCODE_LM_TRUNCATED;
-	outcome->message = psprintf("answer was cut at max_tokens (%d)", call->request.max_tokens);
-	outcome->hint = "Raise the option max_tokens, or pass allow_truncated to accept cut answers.";
+}
+
+void
+pgl_outcome_ledger_full(PglCall *call)
+{
+	call->outcome.refused = call->nattempts == 0;
+	fail(call, ERRCODE_CONFIGURATION_LIMIT_EXCEEDED, "ledger is full, so nothing more is sent",
+		 "Records of earlier calls wait in memory and cannot be written.",
+		 "See the view llm_ledger_status and the server's log; pgllm.ledger_size is how many fit.");
+}
+
+void
+pgl_outcome_statement_limit(PglCall *call)
+{
+	StringInfoData detail;
+
+	initStringInfo(&detail);
+	describe_attempts(&detail, call);
+	fail(call, ERRCODE_LM_STATEMENT_LIMIT, "another attempt may exceed pgllm.statement_max_cost",
+		 detail.data, "Raise pgllm.statement_max_cost, or lower max_tokens.");
 }
 
 void

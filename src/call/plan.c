@@ -13,6 +13,7 @@
 
 #include "../pg/compat.h"
 #include "../pg/guc.h"
+#include "budget.h"
 #include "plan.h"
 
 /*
@@ -109,6 +110,26 @@ check_model(const PglRoute *route, const char *model)
 					errhint("SELECT * FROM llm_explain(...) lists the candidates of a call.")));
 }
 
+int64_t
+pgl_plan_most_input(size_t input_bytes)
+{
+	return input_bytes / BYTES_PER_TOKEN_HIGH + TOKENS_OF_FRAME;
+}
+
+int64_t
+pgl_plan_least_input(size_t input_bytes)
+{
+	return input_bytes / BYTES_PER_TOKEN_LOW;
+}
+
+bool
+pgl_plan_fits(const PglCandidate *candidate, size_t input_bytes)
+{
+	int window = candidate->target->model->context_window;
+
+	return window == 0 || pgl_plan_least_input(input_bytes) + candidate->max_tokens <= window;
+}
+
 /* Why a candidate may not be used for this call at all, or NULL. */
 static const char *
 drop_reason(const PglPlan *plan, const PglCandidate *candidate, const PglCallArgs *args,
@@ -117,7 +138,6 @@ drop_reason(const PglPlan *plan, const PglCandidate *candidate, const PglCallArg
 	const PglTarget *target = candidate->target;
 	const PglModel *model = target->model;
 	const PglTenant *tenant = plan->tenant;
-	int64_t least = input_bytes / BYTES_PER_TOKEN_LOW;
 
 	if (!target->enabled)
 		return "target is disabled";
@@ -136,7 +156,7 @@ drop_reason(const PglPlan *plan, const PglCandidate *candidate, const PglCallArg
 		return "fallback not allowed by the caller";
 	if (model->max_output_tokens > 0 && candidate->max_tokens > model->max_output_tokens)
 		return "max_tokens exceeds what the model can answer";
-	if (model->context_window > 0 && least + candidate->max_tokens > model->context_window)
+	if (!pgl_plan_fits(candidate, input_bytes))
 		return "context window too small";
 	return NULL;
 }
@@ -219,6 +239,54 @@ quota_spec(const PglQuota *quota, const PglPlan *plan, Oid user)
 	return spec;
 }
 
+static bool
+concerns(const PglQuota *quota, const PglCandidate *candidate)
+{
+	return quota->model == NULL || strcmp(quota->model, candidate->target->model->name) == 0;
+}
+
+/* Rates and calls in flight: of the call as a whole, or of each candidate. */
+static void
+add_rates(PglPlan *plan, const PglQuota *quota, const PglLimitSpec *spec)
+{
+	int c;
+
+	if (spec->rpm == 0 && spec->tpm == 0 && spec->max_inflight == 0)
+		return;
+	if (!spec->next_tier)
+		add_limit(plan->limits, &plan->nlimits, spec);
+	for (c = 0; spec->next_tier && c < plan->ncandidates; c++)
+		if (concerns(quota, &plan->candidates[c]))
+			add_limit(plan->candidates[c].limits, &plan->candidates[c].nlimits, spec);
+}
+
+/*
+ * A budget belongs to the candidates, as their prices differ.  What has no price may cost anything:
+ * it is out, unless the budget only watches.
+ */
+static void
+add_budget(PglPlan *plan, const PglQuota *quota, const PglLimitSpec *rates)
+{
+	const PglLimitSpec *spec = NULL;
+	int c;
+
+	for (c = 0; c < plan->ncandidates; c++)
+	{
+		PglCandidate *candidate = &plan->candidates[c];
+
+		if (candidate->dropped || !concerns(quota, candidate))
+			continue;
+		if (candidate->worst_nano_usd < 0 && !quota->shadow)
+		{
+			candidate->dropped = PGL_DROPPED_NO_PRICE;
+			continue;
+		}
+		if (spec == NULL)
+			spec = pgl_budget_add(plan, quota, rates);
+		add_limit(candidate->limits, &candidate->nlimits, spec);
+	}
+}
+
 /*
  * Quotas of the call as a whole bind every candidate; those of a model only its candidates. Returns
  * how many of the list are enforced on the call.
@@ -228,7 +296,6 @@ add_matching_quotas(PglPlan *plan, const PglQuota *const *quotas, int nquotas, O
 {
 	int matching = 0;
 	int i;
-	int c;
 
 	for (i = 0; i < nquotas; i++)
 	{
@@ -237,17 +304,10 @@ add_matching_quotas(PglPlan *plan, const PglQuota *const *quotas, int nquotas, O
 		if (!quota_matches(quotas[i], plan, user))
 			continue;
 		spec = quota_spec(quotas[i], plan, user);
-		matching += !quotas[i]->shadow;
-		if (!spec.next_tier)
-			add_limit(plan->limits, &plan->nlimits, &spec);
-		for (c = 0; spec.next_tier && c < plan->ncandidates; c++)
-		{
-			PglCandidate *candidate = &plan->candidates[c];
-
-			if (quotas[i]->model == NULL ||
-				strcmp(quotas[i]->model, candidate->target->model->name) == 0)
-				add_limit(candidate->limits, &candidate->nlimits, &spec);
-		}
+		matching += !quotas[i]->shadow && !quotas[i]->soft;
+		add_rates(plan, quotas[i], &spec);
+		if (quotas[i]->budget_nano_usd >= 0)
+			add_budget(plan, quotas[i], &spec);
 	}
 	return matching;
 }
@@ -281,6 +341,8 @@ fill_candidate(PglPlan *plan, PglCandidate *candidate, const PglRouteEntry *entr
 	candidate->weight = entry->weight;
 	candidate->max_tokens = asked_max_tokens > 0 ? asked_max_tokens : entry->target->max_tokens;
 	candidate->reserve_tokens = plan->input_estimate + candidate->max_tokens;
+	candidate->worst_nano_usd =
+		pgl_budget_worst_case(entry->target, plan->input_estimate, candidate->max_tokens);
 	candidate->tries_allowed = 1;
 	add_target_limits(plan, candidate);
 }
@@ -295,7 +357,13 @@ prepare_admission(PglPlan *plan)
 	plan->scores = palloc(sizeof(double) * plan->ncandidates);
 	plan->max_new_limits = plan->nlimits;
 	for (c = 0; c < plan->ncandidates; c++)
-		plan->max_new_limits += plan->candidates[c].nlimits;
+	{
+		const PglCandidate *candidate = &plan->candidates[c];
+
+		plan->max_new_limits += candidate->nlimits;
+		if (candidate->dropped == NULL)
+			plan->reserve_tokens = Max(plan->reserve_tokens, candidate->reserve_tokens);
+	}
 }
 
 PglPlan *
@@ -314,7 +382,7 @@ pgl_plan_build(const PglCallArgs *args, size_t input_bytes, const PglSnapshot **
 											   : plan->tenant->max_wait_ms;
 	plan->may_wait = args->max_wait_ms >= 0 ? args->max_wait_ms > 0 : plan->tenant->wait_at_limit;
 	plan->sticky_hash = pgl_catalog_hash(args->sticky_key ? args->sticky_key : plan->tenant->name);
-	plan->input_estimate = input_bytes / BYTES_PER_TOKEN_HIGH + TOKENS_OF_FRAME;
+	plan->input_estimate = pgl_plan_most_input(input_bytes);
 	plan->ncandidates = plan->route->nentries;
 	plan->candidates = palloc0(sizeof(PglCandidate) * plan->ncandidates);
 	for (c = 0; c < plan->ncandidates; c++)
@@ -323,8 +391,6 @@ pgl_plan_build(const PglCallArgs *args, size_t input_bytes, const PglSnapshot **
 
 		fill_candidate(plan, candidate, &plan->route->entries[c], args->max_tokens);
 		candidate->dropped = drop_reason(plan, candidate, args, input_bytes);
-		if (candidate->dropped == NULL)
-			plan->reserve_tokens = Max(plan->reserve_tokens, candidate->reserve_tokens);
 	}
 	add_quotas(plan);
 	prepare_admission(plan);

@@ -12,6 +12,17 @@
 #include "../shmem/limit.h"
 #include "call.h"
 
+/* A budget that applies to some candidates, whose limits contain `spec`. */
+typedef struct PglPlanBudget
+{
+	const PglQuota *quota;
+	PglLimitSpec spec;
+	PglBudgetTerms terms; /* spec.budget; follows the clock */
+	bool loaded;          /* the live one, when last looked at */
+	PglBudgetMark mark;   /* ... before the ledger is read */
+	struct PglPlanBudget *next;
+} PglPlanBudget;
+
 typedef struct PglCandidate
 {
 	const PglTarget *target;
@@ -20,7 +31,8 @@ typedef struct PglCandidate
 	const char *dropped;    /* why it may not be used at all; NULL if it may */
 	int max_tokens;         /* sent, and reserved */
 	int64_t reserve_tokens; /* input estimate + max_tokens */
-	int nlimits;            /* domain, target, and quotas that concern only this candidate */
+	int64_t worst_nano_usd; /* most that an attempt may cost; -1: a price is not known */
+	int nlimits;            /* domain, target, budgets, and quotas of this candidate alone */
 	PglLimitSpec limits[PGL_CALL_MAX_LIMITS];
 	/* What happened to it in this call. */
 	int tries;
@@ -39,7 +51,8 @@ typedef struct PglPlan
 	PglCandidate *candidates; /* by tier, as in the route */
 	int nlimits;              /* limits of tenant and role, the same for all candidates */
 	PglLimitSpec limits[PGL_CALL_MAX_LIMITS];
-	int64_t reserve_tokens; /* for those: the largest of the candidates */
+	PglPlanBudget *budgets;
+	int64_t reserve_tokens; /* for those limits: the largest of the candidates */
 	int64_t input_estimate;
 	bool may_wait;
 	int max_wait_ms;
@@ -57,6 +70,13 @@ typedef struct PglPlan
  */
 extern PglPlan *
 pgl_plan_build(const PglCallArgs *args, size_t input_bytes, const PglSnapshot **pinned);
+/*
+ * What the plan supposes of so many bytes of input: tokens on the high side, as it reserves them;
+ * on the low side; and whether the candidate's context window may hold them at all.
+ */
+extern int64_t pgl_plan_most_input(size_t input_bytes);
+extern int64_t pgl_plan_least_input(size_t input_bytes);
+extern bool pgl_plan_fits(const PglCandidate *candidate, size_t input_bytes);
 extern PglPlan *pgl_plan_build_probe(const char *target, const PglSnapshot **pinned);
 
 #endif

@@ -4,8 +4,11 @@
  *	ADMITTING  wants a decision (admit.h)
  *	QUEUED     holds a ticket for a limit; its turn comes by timer or by being woken
  *	BACKOFF    waits for a cool-down or before another try, by timer
+ *	FOLLOWING  the same call is in flight already, in this statement or in another backend
+ *	INTENDING  waits until the record that it is about to leave is durable
  *	SENDING    a transfer is in flight
  *	ANSWERING  an in-process provider takes its time, by timer
+ *	RECORDING  the outcome is known, and waits until its record is durable
  *	DONE       the outcome is final
  */
 #ifndef PGL_CALL_STATE_H
@@ -16,8 +19,12 @@
 #include "utils/palloc.h"
 #include "utils/resowner.h"
 
+#include "datatype/timestamp.h"
+
+#include "../shmem/ledger.h"
 #include "admit.h"
 #include "call.h"
+#include "memo.h"
 
 /* llm_route_policy allows 16 attempts; a credential that was read anew adds one. */
 #define PGL_CALL_MAX_ATTEMPTS 17
@@ -27,8 +34,11 @@ typedef enum PglCallPhase
 	PGL_CALL_ADMITTING,
 	PGL_CALL_QUEUED,
 	PGL_CALL_BACKOFF,
+	PGL_CALL_FOLLOWING,
+	PGL_CALL_INTENDING,
 	PGL_CALL_SENDING,
 	PGL_CALL_ANSWERING,
+	PGL_CALL_RECORDING,
 	PGL_CALL_DONE
 } PglCallPhase;
 
@@ -40,6 +50,14 @@ typedef struct PglAttempt
 	char error_name[96];
 	char message[256];
 } PglAttempt;
+
+/* What an attempt is taken to have used. */
+typedef struct PglBill
+{
+	PglRecordCharge charge;
+	int64_t tokens;   /* of the quotas */
+	int64_t nano_usd; /* -1: no price known */
+} PglBill;
 
 struct PglCall
 {
@@ -93,12 +111,46 @@ struct PglCall
 						  them */
 	bool sent;         /* the current attempt has left: its outcome matters for the bill */
 
+	/* Metering: record.c. */
+	Oid session_role;
+	Oid role; /* outside of SECURITY DEFINER functions */
+	int64_t query_id;
+	TimestampTz attempt_at;
+	int64_t prepare_us;        /* of the current attempt: build and sign */
+	int64_t queue_reported_us; /* part of outcome.queue_us that earlier records hold */
+	int slot;                  /* in the ledger, for the attempt to come or the refusal */
+	int intent_slot;
+	bool had_intent;
+	int attempt_depth;      /* candidates passed over or failed before the current one */
+	bool wants_durable;     /* before the outcome is returned */
+	uint64_t last_record;   /* number of the last record of this call; 0: none */
+	uint64_t answer_record; /* number of the record that carries the answer to the journal */
+	int64_t ledger_full_since_us;
+	uint64_t statement; /* number of the statement that pays */
+	int64_t statement_reserve;
+
+	/* Waiting for a record or for another call: see engine.c. */
+	dlist_node watch_node;
+	bool is_watched;
+	uint64_t awaited; /* number of the record that must be durable first */
+	int64_t awaited_since_us;
+
+	/* Sharing: share.c. */
+	bool has_key;
+	unsigned char key[PGL_KEY_SIZE];
+	bool leads_memo;
+	bool follows_memo; /* FOLLOWING: a call of this statement, not of another backend */
+	bool uses_journal;
+	bool owns_flight;
+	bool is_live; /* it goes, or went, out by itself */
+
 	int nattempts;
 	PglAttempt attempts[PGL_CALL_MAX_ATTEMPTS];
 	PglOutcome outcome;
 };
 
 /* engine.c */
+extern void pgl_engine_watch(PglCall *call); /* until what it waits for has come */
 extern void pgl_engine_add(PglCall *call);
 extern void pgl_engine_remove(PglCall *call);
 extern void pgl_engine_set_timer(PglCall *call, int64_t at_us);
@@ -109,9 +161,10 @@ extern dlist_head *pgl_engine_calls(void);
 extern void pgl_engine_advance(PglCall *call);
 
 /* attempt.c */
-extern void pgl_attempt_start(PglCall *call);  /* the admitted candidate */
-extern void pgl_attempt_finish(PglCall *call); /* the reply is there, or the time is over */
-extern void pgl_attempt_cancel(PglCall *call); /* drop what is in flight; does not throw */
+extern void pgl_attempt_start(PglCall *call);    /* the admitted candidate */
+extern void pgl_attempt_intended(PglCall *call); /* its intent is durable, or cannot be */
+extern void pgl_attempt_finish(PglCall *call);   /* the reply is there, or the time is over */
+extern void pgl_attempt_cancel(PglCall *call);   /* drop what is in flight; does not throw */
 
 /* health.c; both locked */
 extern void pgl_health_record(PglCall *call, PglCause cause);
@@ -124,7 +177,40 @@ extern void pgl_queue_leave(PglCall *call);  /* does not throw */
 extern void pgl_queue_forget(PglCall *call); /* its ticket was dropped with the decision */
 extern int pgl_queue_length(void);           /* calls of this backend that hold a ticket */
 
+/* record.c: what happened, for the ledger */
+extern void pgl_record_identify(PglCall *call);   /* who calls, from which query */
+extern int pgl_record_slots(const PglCall *call); /* that an attempt needs */
+extern PglBill pgl_record_bill(const PglCall *call, PglCause cause);
+extern void
+pgl_record_attempt(const PglCall *call, PglCause cause, const PglBill *bill, PglRecord *record);
+extern void pgl_record_cancelled(const PglCall *call, PglRecord *record); /* does not throw */
+extern void pgl_record_refused(const PglCall *call, PglRecord *record);
+extern void pgl_record_intent(const PglCall *call, PglRecord *record);
+extern void pgl_record_add_answer(PglCall *call, PglRecord *record);
+
+/* durable.c: waiting for the ledger */
+extern void pgl_durable_await(PglCall *call, PglCallPhase phase, uint64_t number);
+/* 1: durable; 0: not yet, the wait goes on; -1: it cannot be made so */
+extern int pgl_durable_poll(PglCall *call);
+/* For an answer that has no room in shared memory; throws when it cannot be written. */
+extern void pgl_durable_write_answer(PglCall *call, PglRecord *record);
+extern bool pgl_durable_make_room(void); /* take records of anybody off a full ledger */
+
+/* share.c: identical calls */
+extern void pgl_share_begin(PglCall *call, const PglCallArgs *args); /* sets the phase */
+extern void pgl_share_look_again(PglCall *call);                     /* FOLLOWING */
+extern bool pgl_share_is_led(const PglCall *call);                   /* does not throw */
+extern void pgl_share_keep(PglCall *call);                           /* it is DONE */
+extern void pgl_share_leave(PglCall *call);                          /* does not throw */
+
 /* outcome.c */
+extern const char *pgl_outcome_words(const char *utf8); /* in the server encoding */
+extern void pgl_outcome_convert(PglCall *call);         /* the answer, before it is settled */
+extern int pgl_outcome_depth(const PglCall *call);      /* candidates before the current one */
+extern void pgl_outcome_judge(PglCall *call);           /* is the answer cut? */
+extern void pgl_outcome_not_recorded(PglCall *call);
+extern void pgl_outcome_ledger_full(PglCall *call);
+extern void pgl_outcome_statement_limit(PglCall *call);
 extern void pgl_outcome_succeed(PglCall *call);
 extern void pgl_outcome_refused(PglCall *call); /* limits of tenant or role, LM002 */
 extern void pgl_outcome_no_memory(PglCall *call);
@@ -134,9 +220,9 @@ extern void pgl_outcome_deadline(PglCall *call);
 
 /* meter.c: counters and activity */
 extern void pgl_meter_started(PglCall *call);
-extern void pgl_meter_phase(PglCall *call);                   /* its phase has changed */
-extern void pgl_meter_admitted(PglCall *call);                /* locked */
-extern void pgl_meter_attempt(PglCall *call, PglCause cause); /* locked */
+extern void pgl_meter_phase(PglCall *call);    /* its phase has changed */
+extern void pgl_meter_admitted(PglCall *call); /* locked */
+extern void pgl_meter_attempt(PglCall *call, PglCause cause, const PglBill *bill); /* locked */
 extern void pgl_meter_done(PglCall *call);
 extern int64_t pgl_meter_cost(const PglTarget *target, const PglUsage *usage);
 

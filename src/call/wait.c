@@ -1,7 +1,7 @@
 /*
  * wait.c — wait events, and how much time the statement has left.
  *
- * PostgreSQL 17 and later show the names PgllmHttp, PgllmQuota and PgllmBackoff in
+ * PostgreSQL 17 and later show the names PgllmHttp, PgllmQuota, PgllmBackoff and PgllmLedger in
  * pg_stat_activity; before, all of them are "Extension".
  */
 #include "postgres.h"
@@ -43,6 +43,14 @@ pgl_wait_event_backoff(void)
 	static uint32_t number = 0;
 
 	return event_number(&number, "PgllmBackoff");
+}
+
+uint32_t
+pgl_wait_event_ledger(void)
+{
+	static uint32_t number = 0;
+
+	return event_number(&number, "PgllmLedger");
 }
 
 int64_t

@@ -12,6 +12,7 @@
 #ifndef PGL_CATALOG_CATALOG_H
 #define PGL_CATALOG_CATALOG_H
 
+#include "../core/budget.h"
 #include "../core/hostpolicy.h"
 #include "../core/uri.h"
 #include "../core/window.h"
@@ -59,6 +60,13 @@ typedef enum PglOnExceed
 	PGL_EXCEED_WAIT,
 	PGL_EXCEED_NEXT_TIER
 } PglOnExceed;
+
+typedef enum PglRetention
+{
+	PGL_RETENTION_NONE,
+	PGL_RETENTION_HASH,    /* SHA-256 of prompts and answers in the ledger */
+	PGL_RETENTION_RESPONSE /* and answers in the journal */
+} PglRetention;
 
 typedef struct PglModel
 {
@@ -138,6 +146,11 @@ typedef struct PglQuota
 	PglWindowKind window_kind;
 	PglOnExceed on_exceed;
 	bool shadow;
+	bool soft;
+	int64_t budget_nano_usd; /* -1 = none */
+	PglBudgetPeriod budget_period;
+	bool budget_rolling;
+	const char *budget_time_zone;
 } PglQuota;
 
 typedef struct PglTenant
@@ -153,6 +166,9 @@ typedef struct PglTenant
 	int nmodels;
 	bool wait_at_limit;
 	int max_wait_ms;
+	PglRetention retention;
+	bool cache; /* default of the option */
+	int64_t cache_ttl_us;
 	bool enabled;
 	const char *const *grantees;
 	int ngrantees;

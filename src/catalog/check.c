@@ -18,6 +18,7 @@
 
 #include "commands/trigger.h"
 #include "executor/spi.h"
+#include "pgtime.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/inval.h"
@@ -193,14 +194,27 @@ check_tenant_grant(const PglConfigRow *row)
 		check_role_exists(row, "grantee", "Name a role, or public for every role.");
 }
 
+/* By the very look-up that finds it when a period begins. */
+static void
+check_time_zone(const PglConfigRow *row)
+{
+	char *name = pgl_catalog_check_new(row, "budget_time_zone");
+
+	if (name == NULL || !pgl_catalog_check_changed(row, "budget_time_zone") ||
+		(strlen(name) <= TZ_STRLEN_MAX && pg_tzset(name) != NULL))
+		return;
+	ereport(
+		ERROR,
+		(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+		 errmsg("time zone \"%s\" in budget_time_zone is not known", name),
+		 errhint("Use a name that pg_timezone_names lists, for example Europe/Berlin or UTC.")));
+}
+
 static void
 check_quota(const PglConfigRow *row)
 {
-	if (pgl_catalog_check_new(row, "budget_usd") != NULL)
-		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-						errmsg("budgets are not enforced by this version of pgllm"),
-						errhint("Leave budget_usd NULL and limit rpm, tpm or max_inflight.")));
 	check_route_exists(row);
+	check_time_zone(row);
 }
 
 static const struct

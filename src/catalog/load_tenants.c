@@ -15,6 +15,8 @@ static const char *const strategy_words[] = {"weighted", "sticky", "least_inflig
 static const char *const spill_words[] = {"always", "throttle", "outage", "never", NULL};
 static const char *const per_words[] = {"shared", "tenant", "role", NULL};
 static const char *const window_words[] = {"bucket", "strict", NULL};
+static const char *const retention_words[] = {"none", "hash", "response", NULL};
+static const char *const period_words[] = {"hour", "day", "month", NULL};
 /* NULL is PGL_EXCEED_DEFAULT, the value before these. */
 static const char *const exceed_words[] = {"error", "wait", "next_tier", NULL};
 
@@ -89,8 +91,23 @@ fill_tenant(PglLoader *loader, PglRow *row, void *item)
 	tenant->models = pgl_catalog_row_texts(row, &tenant->nmodels);
 	tenant->wait_at_limit = pgl_catalog_row_bool(row);
 	tenant->max_wait_ms = pgl_catalog_row_int4(row, 0);
+	tenant->retention = (PglRetention) pgl_catalog_row_choice(row, retention_words);
+	tenant->cache = pgl_catalog_row_bool(row);
+	tenant->cache_ttl_us = pgl_catalog_row_int8(row, 0);
 	tenant->enabled = pgl_catalog_row_bool(row);
 	tenant->grantees = pgl_catalog_row_texts(row, &tenant->ngrantees);
+}
+
+static void
+fill_budget(PglRow *row, PglQuota *quota)
+{
+	int period;
+
+	quota->budget_nano_usd = pgl_catalog_row_int8(row, -1);
+	period = pgl_catalog_row_choice(row, period_words);
+	quota->budget_period = (PglBudgetPeriod) Max(period, 0);
+	quota->budget_rolling = pgl_catalog_row_bool(row);
+	quota->budget_time_zone = pgl_catalog_row_text(row);
 }
 
 static void
@@ -112,6 +129,8 @@ fill_quota(PglLoader *loader, PglRow *row, void *item)
 	quota->window_kind = (PglWindowKind) pgl_catalog_row_choice(row, window_words);
 	quota->on_exceed = (PglOnExceed) (pgl_catalog_row_choice(row, exceed_words) + 1);
 	quota->shadow = pgl_catalog_row_bool(row);
+	quota->soft = pgl_catalog_row_bool(row);
+	fill_budget(row, quota);
 }
 
 /* Quotas are ordered by tenant: each tenant gets its run of them, so that no call looks at others'.
@@ -156,7 +175,8 @@ pgl_catalog_load_tenants(PglLoader *loader)
 	snapshot->tenants =
 		pgl_catalog_read_items(loader,
 							   "SELECT t.tenant, t.route, t.extra_routes, t.geographies, t.models,"
-							   " t.on_limit = 'wait', t.max_wait_ms, t.enabled,"
+							   " t.on_limit = 'wait', t.max_wait_ms, t.retention, t.cache,"
+							   " (extract(epoch FROM t.cache_ttl) * 1000000)::int8, t.enabled,"
 							   " ARRAY(SELECT g.grantee::text FROM %1$s.llm_tenant_grant AS g"
 							   " WHERE g.tenant = t.tenant ORDER BY g.grantee)"
 							   " FROM %1$s.llm_tenant AS t ORDER BY t.tenant COLLATE \"C\"",
@@ -164,7 +184,9 @@ pgl_catalog_load_tenants(PglLoader *loader)
 	snapshot->quotas = pgl_catalog_read_items(
 		loader,
 		"SELECT quota_id, tenant, role::oid::int8, route, model, per, rpm, tpm, max_inflight,"
-		" burst_requests, burst_tokens, window_kind, on_exceed, mode = 'shadow'"
+		" burst_requests, burst_tokens, window_kind, on_exceed, mode = 'shadow', mode = 'soft',"
+		" (budget_usd * 1000000000)::int8, budget_period, budget_window = 'rolling',"
+		" budget_time_zone"
 		" FROM %1$s.llm_quota ORDER BY tenant COLLATE \"C\" NULLS FIRST, quota_id",
 		sizeof(PglQuota), fill_quota);
 	hand_out_quotas(snapshot);

@@ -3,7 +3,7 @@
  *
  * Bucket.  The level is level + fraction / window_us units.  One microsecond brings limit /
  * window_us units, so in steps of 1 / window_us everything is an integer and nothing is lost to
- * rounding.  With 10^10 units a day such a product needs 70 bits; it lives in 128 bits while being
+ * rounding.  With 10^18 units a day such a product needs 97 bits; it lives in 128 bits while being
  * computed and is stored as whole units and a fraction.
  *
  * Strict.  Time is cut into slots of ceil(window / 60).  The newest slot and the 60 before it cover
@@ -21,7 +21,10 @@
 
 typedef __int128 Wide;
 
-/* No level or amount is larger than this, so sums of a few of them do not overflow. */
+/*
+ * No level or amount is larger than this, more than twice PGL_WINDOW_MAX_LIMIT: sums of a limit, a
+ * full ring and such an amount fit 64 bits, and such an amount times any window fits 128.
+ */
 #define AMOUNT_MAX (INT64_MAX / 4)
 
 static int64_t

@@ -19,7 +19,7 @@
 #include <stdint.h>
 
 #define PGL_WINDOW_SLOTS 61
-#define PGL_WINDOW_MAX_LIMIT INT64_C(10000000000)
+#define PGL_WINDOW_MAX_LIMIT INT64_C(1000000000000000000) /* 10^18: a billion USD in nano-USD */
 #define PGL_WINDOW_NEVER INT64_C(-1)
 
 typedef enum PglWindowKind

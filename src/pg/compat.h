@@ -17,6 +17,7 @@
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
+#include "catalog/pg_database.h"
 #include "catalog/pg_type.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
@@ -143,6 +144,23 @@ pgl_create_wait_event_set(int nevents)
 #define AmAutoVacuumWorkerProcess() IsAutoVacuumWorkerProcess()
 #endif
 
+/* 18 dropped the parameter execute_once of ExecutorRun. */
+#if PG_VERSION_NUM >= 180000
+#define PGL_EXECUTOR_RUN_PARAMETERS QueryDesc *query, ScanDirection direction, uint64 count
+#define PGL_EXECUTOR_RUN_ARGUMENTS query, direction, count
+#else
+#define PGL_EXECUTOR_RUN_PARAMETERS \
+	QueryDesc *query, ScanDirection direction, uint64 count, bool execute_once
+#define PGL_EXECUTOR_RUN_ARGUMENTS query, direction, count, execute_once
+#endif
+
+/* 15 wants to know how much room there is for a digest. */
+#if PG_VERSION_NUM >= 150000
+#define pgl_cryptohash_final(context, out, size) pg_cryptohash_final(context, out, size)
+#else
+#define pgl_cryptohash_final(context, out, size) pg_cryptohash_final(context, out)
+#endif
+
 /* 15 has a generator of its own for every process; 14 seeds random() in each. */
 #if PG_VERSION_NUM >= 150000
 #include "common/pg_prng.h"
@@ -190,6 +208,11 @@ InitMaterializedSRF(FunctionCallInfo fcinfo, bits32 flags)
 											  false, work_mem);
 	MemoryContextSwitchTo(caller);
 }
+#endif
+
+/* 16 marks a database whose DROP was interrupted, and minor releases of older versions do. */
+#ifndef DATCONNLIMIT_INVALID_DB
+#define DATCONNLIMIT_INVALID_DB (-2)
 #endif
 
 /* 16 knows the layout of built-in element types by itself; pgllm has arrays of text only. */

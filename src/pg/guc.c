@@ -94,21 +94,20 @@ pgl_guc_define(void)
 		"leaves, so that a crash of the server forgets nothing.",
 		&pgl_guc_ledger_sync, PGL_LEDGER_SYNC_RESULT, ledger_sync_options, PGC_SUSET, 0, NULL, NULL,
 		NULL);
-	DefineCustomIntVariable("pgllm.ledger_timeout",
-							"Longest wait for the ledger before a backend writes to the spill file.",
-							NULL, &pgl_guc_ledger_timeout, 5000, 1, INT_MAX, PGC_SUSET, GUC_UNIT_MS,
-							NULL, NULL, NULL);
+	DefineCustomIntVariable(
+		"pgllm.ledger_timeout",
+		"Longest wait for the ledger before a backend writes to the spill file.", NULL,
+		&pgl_guc_ledger_timeout, 5000, 1, INT_MAX, PGC_SUSET, GUC_UNIT_MS, NULL, NULL, NULL);
 	DefineCustomIntVariable(
 		"pgllm.max_concurrency", "Most calls that one statement keeps in flight.", NULL,
 		&pgl_guc_max_concurrency, 32, 1, 10000, PGC_USERSET, 0, NULL, NULL, NULL);
-	DefineCustomIntVariable("pgllm.memo_size",
-							"Memory for answers that a statement may ask for again.",
-							"Identical calls of one statement are sent once; 0 turns that off.",
-							&pgl_guc_memo_size, 65536, 0, MAX_KILOBYTES, PGC_USERSET, GUC_UNIT_KB,
-							NULL, NULL, NULL);
-	DefineCustomBoolVariable(
-		"pgllm.report", "Report calls, tokens and cost at the end of each statement.", NULL,
-		&pgl_guc_report, false, PGC_USERSET, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable(
+		"pgllm.memo_size", "Memory for answers that a statement may ask for again.",
+		"Identical calls of one statement are sent once; 0 turns that off.", &pgl_guc_memo_size,
+		65536, 0, MAX_KILOBYTES, PGC_USERSET, GUC_UNIT_KB, NULL, NULL, NULL);
+	DefineCustomBoolVariable("pgllm.report",
+							 "Report calls, tokens and cost at the end of each statement.", NULL,
+							 &pgl_guc_report, false, PGC_USERSET, 0, NULL, NULL, NULL);
 	DefineCustomBoolVariable("pgllm.require_quota", "Refuse calls that no row of llm_quota limits.",
 							 NULL, &pgl_guc_require_quota, true, PGC_SUSET, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable("pgllm.response_max_size", "Largest reply that is accepted.", NULL,
@@ -118,11 +117,10 @@ pgl_guc_define(void)
 		"pgllm.statement_max_calls", "Most calls that one top-level statement may make.",
 		"Functions and triggers inside it count. -1: not limited.", &pgl_guc_statement_max_calls,
 		1000, -1, INT_MAX, PGC_USERSET, 0, NULL, NULL, NULL);
-	DefineCustomRealVariable("pgllm.statement_max_cost",
-							 "Most US dollars that one top-level statement may spend.",
-							 "The worst case of each call counts until it is known. -1: not limited.",
-							 &pgl_guc_statement_max_cost, -1, -1, 1e9, PGC_USERSET, 0, NULL, NULL,
-							 NULL);
+	DefineCustomRealVariable(
+		"pgllm.statement_max_cost", "Most US dollars that one top-level statement may spend.",
+		"The worst case of each call counts until it is known. -1: not limited.",
+		&pgl_guc_statement_max_cost, -1, -1, 1e9, PGC_USERSET, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable(
 		"pgllm.timeout", "Longest time a call may take: queueing, retries and fallbacks included.",
 		"The option timeout_ms of a call and statement_timeout may shorten it.", &pgl_guc_timeout,

@@ -18,6 +18,7 @@
  */
 #include "bedrock.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "parameters.h"
@@ -349,6 +350,19 @@ put_url(PglOutgoing *out, const PglProviderTarget *target)
 	pgl_buf_append_str(&out->url, pgl_buf_str(&out->path));
 }
 
+/* As AWS's SDKs name a call and its attempts, so that their logs and ours can be joined. */
+static bool
+add_identity(PglOutgoing *out, const PglChatRequest *request)
+{
+	char attempt[32];
+
+	if (request->call_id == NULL)
+		return true;
+	snprintf(attempt, sizeof(attempt), "attempt=%d", request->attempt);
+	return pgl_outgoing_add_header(out, "amz-sdk-invocation-id", request->call_id) &&
+		   pgl_outgoing_add_header(out, "amz-sdk-request", attempt);
+}
+
 bool
 pgl_bedrock_build(const PglProviderTarget *target, const PglChatRequest *request, PglOutgoing *out,
 				  const char **why)
@@ -368,7 +382,8 @@ pgl_bedrock_build(const PglProviderTarget *target, const PglChatRequest *request
 	else if (out->body.failed)
 		*why = "request is larger than 32 MB, or memory is exhausted";
 	else if (!pgl_outgoing_add_header(out, "content-type", "application/json") ||
-			 !pgl_outgoing_add_header(out, "accept", "application/json"))
+			 !pgl_outgoing_add_header(out, "accept", "application/json") ||
+			 !add_identity(out, request))
 		*why = "memory is exhausted";
 	return *why == NULL;
 }

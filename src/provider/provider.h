@@ -41,6 +41,8 @@ typedef struct PglChatRequest
 	double top_p;
 	const char *const *stop; /* stop sequences */
 	int nstop;
+	const char *call_id; /* sent along, to be found in logs; NULL: none */
+	int attempt;         /* of the call, from 1 */
 } PglChatRequest;
 
 typedef struct PglCredential

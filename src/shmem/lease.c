@@ -19,7 +19,7 @@ typedef struct PglLease
 	uint32_t database;
 	uint64_t generation;
 	int64_t started_us;
-	int64_t tokens;
+	PglDemand demand;
 	char tenant[PGL_NAME_SIZE];
 	char target[PGL_NAME_SIZE];
 	int ndebits;
@@ -74,7 +74,7 @@ pgl_lease_available(int count)
 }
 
 PglLeaseHandle
-pgl_lease_take(const int *limits, int nlimits, int64_t tokens, const char *tenant,
+pgl_lease_take(const int *limits, int nlimits, const PglDemand *demand, const char *tenant,
 			   const char *target, uint32_t database, int64_t now_us)
 {
 	int i = table->first_free;
@@ -90,12 +90,12 @@ pgl_lease_take(const int *limits, int nlimits, int64_t tokens, const char *tenan
 	lease->database = database;
 	lease->generation = table->next_generation++;
 	lease->started_us = now_us;
-	lease->tokens = tokens;
+	lease->demand = *demand;
 	lease->ndebits = nlimits;
 	pgl_shmem_copy_name(lease->tenant, tenant);
 	pgl_shmem_copy_name(lease->target, target);
 	for (n = 0; n < nlimits; n++)
-		lease->debits[n] = pgl_limit_debit(limits[n], tokens, now_us);
+		lease->debits[n] = pgl_limit_debit(limits[n], demand, now_us);
 	return (PglLeaseHandle){.index = i, .generation = lease->generation};
 }
 
@@ -112,25 +112,33 @@ lease_of(const PglLeaseHandle *handle)
 }
 
 static void
-release_lease(PglLease *lease, int requests, int64_t tokens, int64_t now_us)
+release_lease(PglLease *lease, int requests, int64_t tokens, int64_t nano_usd, int64_t now_us)
 {
 	int n;
 
 	for (n = 0; n < lease->ndebits; n++)
-		pgl_limit_settle(&lease->debits[n], requests, tokens, now_us);
+		pgl_limit_settle(&lease->debits[n], requests, tokens, nano_usd, now_us);
 	lease->used = false;
 	lease->next_free = table->first_free;
 	table->first_free = lease - leases;
 }
 
+/* Released as if all of it had been used. */
+static void
+keep_all(PglLease *lease, int64_t now_us)
+{
+	release_lease(lease, 1, lease->demand.tokens, lease->demand.nano_usd, now_us);
+}
+
 void
-pgl_lease_settle(PglLeaseHandle *handle, int requests, int64_t tokens, int64_t now_us)
+pgl_lease_settle(PglLeaseHandle *handle, int requests, int64_t tokens, int64_t nano_usd,
+				 int64_t now_us)
 {
 	PglLease *lease = lease_of(handle);
 
 	*handle = PGL_NO_LEASE;
 	if (lease)
-		release_lease(lease, requests, tokens, now_us);
+		release_lease(lease, requests, tokens, nano_usd, now_us);
 }
 
 void
@@ -140,7 +148,7 @@ pgl_lease_abandon(PglLeaseHandle *handle, int64_t now_us)
 
 	*handle = PGL_NO_LEASE;
 	if (lease)
-		release_lease(lease, 1, lease->tokens, now_us);
+		keep_all(lease, now_us);
 }
 
 int
@@ -152,7 +160,7 @@ pgl_lease_abandon_mine(int64_t now_us)
 	for (i = 0; i < pgl_guc_max_leases; i++)
 		if (leases[i].used && leases[i].pid == MyProcPid)
 		{
-			release_lease(&leases[i], 1, leases[i].tokens, now_us);
+			keep_all(&leases[i], now_us);
 			released++;
 		}
 	return released;
@@ -178,7 +186,7 @@ pgl_lease_view(uint32_t database, PglLeaseView **rows)
 		out[n].pid = lease->pid;
 		memcpy(out[n].tenant, lease->tenant, PGL_NAME_SIZE);
 		memcpy(out[n].target, lease->target, PGL_NAME_SIZE);
-		out[n].reserved_tokens = lease->tokens;
+		out[n].reserved_tokens = lease->demand.tokens;
 		out[n].age_us = now_us - lease->started_us;
 		n++;
 	}

@@ -34,11 +34,16 @@ extern void pgl_lease_shmem_init(void);
 
 /* Locked.  Debit the given limits together.  index -1 when pgllm.max_leases are in use. */
 extern PglLeaseHandle
-pgl_lease_take(const int *limits, int nlimits, int64_t tokens, const char *tenant,
+pgl_lease_take(const int *limits, int nlimits, const PglDemand *demand, const char *tenant,
 			   const char *target, uint32_t database, int64_t now_us);
 extern bool pgl_lease_available(int count); /* locked: so many pgl_lease_take would succeed */
-/* Locked.  requests: how many of the one debited were used; tokens: how many were used. */
-extern void pgl_lease_settle(PglLeaseHandle *lease, int requests, int64_t tokens, int64_t now_us);
+/*
+ * Locked.  What was used: requests (0 or 1), tokens, nano-USD.  When the ledger's record of an
+ * attempt is queued (pgl_ledger_push), it must be in the same critical section: a budget that is
+ * read from the ledger relies on it.
+ */
+extern void pgl_lease_settle(PglLeaseHandle *lease, int requests, int64_t tokens, int64_t nano_usd,
+							 int64_t now_us);
 /* Locked.  The outcome is not known: the reservation stays debited, the place in flight is freed.
  */
 extern void pgl_lease_abandon(PglLeaseHandle *lease, int64_t now_us);

@@ -17,7 +17,9 @@
  * attempt, and the second copy of one is ignored.
  *
  * Texts that have no place in a fixed-size record (answers for the journal) lie in a DSA area and
- * are freed with the slot.
+ * are freed with the slot.  The area lies in the main shared memory and does not grow: growing
+ * would need /dev/shm, which throws when it is full, and which the postmaster could not read at the
+ * end.  When there is no room the caller writes the answer to the spill file by itself.
  */
 #ifndef PGL_SHMEM_LEDGER_H
 #define PGL_SHMEM_LEDGER_H
@@ -27,6 +29,8 @@
 #define PGL_LEDGER_BUDGETS 4
 #define PGL_LEDGER_MODEL_SIZE 128
 #define PGL_NO_SLOT (-1)
+#define PGL_LEDGER_MAX_DATABASES 1024
+#define PGL_LEDGER_ERROR_SIZE 160
 
 typedef enum PglRecordKind
 {
@@ -63,14 +67,18 @@ typedef struct PglRecord
 	int32_t status;        /* HTTP status; 0: none */
 	int32_t sqlstate;      /* refused calls: why; 0: none */
 	bool over_budget;      /* a soft or shadow budget would have stopped it */
+	bool had_intent;       /* an attempt: a record of kind intent was pushed before */
+	int64_t run;           /* of the server, see pgl_ledger_run; set by pgl_ledger_push */
 	unsigned char call_id[16];
-	int64_t started_at; /* TimestampTz: when the attempt was admitted, or the call refused */
+	int64_t started_at; /* TimestampTz: when the attempt was admitted, or the call refused; the same
+						 * in the intent and in the attempt, as it is part of the key */
 	int64_t query_id;   /* 0: not computed */
 	char tenant[PGL_NAME_SIZE];
 	char route[PGL_NAME_SIZE];
-	char target[PGL_NAME_SIZE]; /* "" for a call that was refused, as for the next three */
+	char target[PGL_NAME_SIZE]; /* "" for a call that was refused, as for the next four */
 	char shard[PGL_NAME_SIZE];
 	char region[40];
+	char geography[20]; /* of the target: prices go by it */
 	char model[PGL_LEDGER_MODEL_SIZE];
 	char cause[24]; /* why it failed, as in core/cause.h; "" for a success */
 	char error[160];
@@ -112,7 +120,7 @@ typedef struct PglLedgerView
 	int64_t written;   /* rows that reached the tables since the server started */
 	int64_t failures;  /* of the writer, since the server started */
 	bool recovered;    /* what an earlier run of the server left behind is in the tables */
-	char last_error[160];
+	char last_error[PGL_LEDGER_ERROR_SIZE];
 	int64_t last_error_at; /* TimestampTz; 0: never */
 	int free_slots;        /* of the whole server */
 	int slots;
@@ -133,7 +141,7 @@ extern uint64_t pgl_ledger_push(int *slot, const PglRecord *record);
 extern uint64_t pgl_ledger_durable(void);
 /* Unlocked.  Number of the last record queued by anybody in this database; 0: none yet. */
 extern uint64_t pgl_ledger_last(void);
-/* Locked, at backend exit: slots that were reserved and not used. */
+/* Locked, at backend exit: slots that were reserved and not used, and the office of writer. */
 extern void pgl_ledger_unreserve_mine(void);
 /*
  * Unlocked.  Copy a text to where a record can name it; 0 when there is no room.  May throw only
@@ -161,7 +169,7 @@ typedef struct PglDrain
 extern void pgl_ledger_copy(uint32_t database, int max, bool wait, PglDrain *drain);
 /* Unlocked.  They are durable: take them off, wake whoever waits for that. */
 extern void pgl_ledger_take_off(const PglDrain *drain);
-/* Unlocked.  Take up to max records off and drop them: the database is gone. */
+/* Unlocked.  Take all records off and drop them: the database, or the extension in it, is gone. */
 extern void pgl_ledger_discard(uint32_t database);
 
 /* ---- writer and launcher ---- */
@@ -171,12 +179,25 @@ extern bool pgl_ledger_attach_writer(void);
 extern void pgl_ledger_detach_writer(void);
 /* Unlocked.  This process is the launcher: it is woken when a database needs a writer. */
 extern void pgl_ledger_attach_launcher(void);
-/* Unlocked.  Databases with something to write (queued, spilled, or wanted) and no writer. */
-extern int pgl_ledger_orphans(uint32_t *databases, int max);
+extern void pgl_ledger_detach_launcher(void);
+/*
+ * Unlocked.  Databases without a writer, and with something to write: queued, and unless
+ * `queued_only`, as on a standby, wanted or spilled.  Where the tables fail, spilled records wait
+ * for the time of pgl_ledger_back_off; *later is set when there are such.
+ */
+extern int pgl_ledger_orphans(uint32_t *databases, int max, bool queued_only, bool *later);
 /* Unlocked.  Ask for a writer for this database although nothing is queued. */
 extern void pgl_ledger_want_writer(void);
 extern void pgl_ledger_report_written(int rows);
 extern void pgl_ledger_report_failure(const char *message);
+/*
+ * Unlocked.  The tables of this database failed, or work again.  After a failure they are not tried
+ * before pgl_ledger_retry_at (pgl_clock_us), 1, 2, 4 .. 30 s later; 0: now.  Kept here, so that a
+ * writer need not stay, and block DROP DATABASE, only to remember it.
+ */
+extern void pgl_ledger_back_off(void);
+extern void pgl_ledger_works(void);
+extern int64_t pgl_ledger_retry_at(void);
 /* Unlocked.  The number of records in spill files has changed by so much. */
 extern void pgl_ledger_report_spilled(uint32_t database, int64_t change);
 extern void pgl_ledger_set_spilled(uint32_t database, int64_t count);
@@ -186,6 +207,9 @@ extern void pgl_ledger_set_recovered(void);
 extern bool pgl_ledger_is_recovered(void);
 /* A number of this run of the server: intents of other runs have lost their callers. */
 extern int64_t pgl_ledger_run(void);
+
+/* Unlocked.  Databases with something in the queue, whether or not they have a writer. */
+extern int pgl_ledger_queued_databases(uint32_t *databases, int max);
 
 /* Unlocked: rows of llm_ledger_status, all databases, palloc'ed. */
 extern int pgl_ledger_view(PglLedgerView **rows);

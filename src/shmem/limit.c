@@ -6,6 +6,9 @@
  * stays good. Tickets of one limit form a list in order of arrival; the list is short, as it is the
  * queue.
  *
+ * A budget is evicted only while it has nothing spent or reserved in a period that still runs, and
+ * not within a minute of its preparation: between that and the decision it must not go.
+ *
  * Everything here runs under the lock of state.h, unless it says otherwise.
  */
 #include "postgres.h"
@@ -24,6 +27,7 @@
 
 #define NONE (-1)
 #define NOT_TAKEN INT64_C(-1) /* the dimension was not limited when the lease began */
+#define KEEP_BUDGET_US INT64_C(60000000)
 
 typedef struct PglLimit
 {
@@ -31,11 +35,24 @@ typedef struct PglLimit
 	bool shadow;
 	bool has_requests;
 	bool has_tokens;
+	bool has_cost;
+	bool soft;
 	PglLimitKey key;
 	char name[PGL_NAME_SIZE];
 	char subject[PGL_NAME_SIZE];
-	PglWindow requests;
-	PglWindow tokens;
+	union
+	{
+		struct
+		{
+			PglWindow requests;
+			PglWindow tokens;
+		};
+		struct /* has_cost */
+		{
+			PglBudget budget;
+			int64_t prepared_us; /* when a call last asked for it */
+		};
+	};
 	int max_inflight;  /* 0 = not limited */
 	int in_flight;     /* leases on this limit */
 	int64_t loaded_at; /* of the configuration it follows */
@@ -116,11 +133,19 @@ pgl_limit_shmem_init(void)
 		tickets[i].next = i + 1 < pgl_guc_max_leases ? i + 1 : NONE;
 }
 
+static bool
+is_idle_budget(const PglLimit *limit, int64_t now_us)
+{
+	return now_us - limit->prepared_us > KEEP_BUDGET_US &&
+		   pgl_budget_is_idle(&limit->budget, now_us);
+}
+
 /* Would dropping the limit lose anything? */
 static bool
 is_idle(const PglLimit *limit, int64_t now_us)
 {
 	return limit->used && limit->in_flight == 0 && limit->ntickets == 0 &&
+		   (!limit->has_cost || is_idle_budget(limit, now_us)) &&
 		   (!limit->has_requests || pgl_window_is_idle(&limit->requests, now_us)) &&
 		   (!limit->has_tokens || pgl_window_is_idle(&limit->tokens, now_us));
 }
@@ -167,12 +192,30 @@ apply_window(PglWindow *window, bool *has, int64_t limit, int64_t burst, PglWind
 }
 
 static void
+apply_terms(PglLimit *limit, const PglBudgetTerms *terms, bool newest, int64_t now_us)
+{
+	if (!limit->has_cost)
+		pgl_budget_init(&limit->budget, terms, now_us);
+	else if (newest)
+		pgl_budget_change(&limit->budget, terms, now_us);
+	limit->has_cost = true;
+	pgl_budget_roll(&limit->budget, terms);
+}
+
+static void
 apply_spec(PglLimit *limit, const PglLimitSpec *spec, int64_t now_us)
 {
-	if (spec->loaded_at < limit->loaded_at)
+	bool newest = spec->loaded_at >= limit->loaded_at;
+
+	if (spec->budget)
+		apply_terms(limit, spec->budget, newest, now_us);
+	if (!newest)
 		return;
 	limit->loaded_at = spec->loaded_at;
 	limit->shadow = spec->shadow;
+	limit->soft = spec->soft;
+	if (limit->has_cost)
+		return;
 	limit->max_inflight = spec->max_inflight;
 	apply_window(&limit->requests, &limit->has_requests, spec->rpm, spec->burst_requests,
 				 spec->window_kind, now_us);
@@ -231,8 +274,33 @@ judge_window(int64_t wait_us, PglDimension dimension, PglLimitVerdict *verdict)
 		verdict->wait_us = Max(verdict->wait_us, wait_us);
 }
 
+static PglBudgetVerdict
+budget_state(const PglBudget *budget, int64_t needed, int64_t now_us)
+{
+	return (PglBudgetVerdict){.limit = budget->terms.limit,
+							  .spent = pgl_budget_spent(budget, now_us),
+							  .reserved = budget->reserved,
+							  .needed = needed,
+							  .end = budget->terms.rolling ? 0 : budget->terms.end};
+}
+
+static void
+judge_budget(const PglBudget *budget, int64_t nano_usd, int64_t now_us, PglLimitVerdict *verdict)
+{
+	int64_t wait_us = pgl_budget_wait(budget, nano_usd, now_us);
+
+	verdict->budget = budget_state(budget, nano_usd, now_us);
+	if (wait_us == 0)
+		return;
+	verdict->pass = false;
+	verdict->binding |= 1 << PGL_DIM_COST;
+	verdict->never = wait_us == PGL_WINDOW_NEVER;
+	verdict->wait_us = Max(wait_us, 0);
+}
+
 void
-pgl_limit_check(int i, int64_t tokens, int ticket, int64_t now_us, PglLimitVerdict *verdict)
+pgl_limit_check(int i, const PglDemand *demand, int ticket, int64_t now_us,
+				PglLimitVerdict *verdict)
 {
 	const PglLimit *limit = &limits[i];
 	int first = limit->first_ticket;
@@ -242,7 +310,10 @@ pgl_limit_check(int i, int64_t tokens, int ticket, int64_t now_us, PglLimitVerdi
 	if (limit->has_requests)
 		judge_window(pgl_window_wait(&limit->requests, 1, now_us), PGL_DIM_REQUESTS, verdict);
 	if (limit->has_tokens)
-		judge_window(pgl_window_wait(&limit->tokens, tokens, now_us), PGL_DIM_TOKENS, verdict);
+		judge_window(pgl_window_wait(&limit->tokens, demand->tokens, now_us), PGL_DIM_TOKENS,
+					 verdict);
+	if (limit->has_cost)
+		judge_budget(&limit->budget, demand->nano_usd, now_us, verdict);
 	if (limit->max_inflight > 0 && limit->in_flight >= limit->max_inflight)
 	{
 		verdict->pass = false;
@@ -257,30 +328,32 @@ pgl_limit_check(int i, int64_t tokens, int ticket, int64_t now_us, PglLimitVerdi
 }
 
 void
-pgl_limit_check_fresh(const PglLimitSpec *spec, int64_t tokens, PglLimitVerdict *verdict)
+pgl_limit_check_fresh(const PglLimitSpec *spec, const PglDemand *demand, PglLimitVerdict *verdict)
 {
 	int64_t capacity = spec->window_kind == PGL_WINDOW_BUCKET && spec->burst_tokens > 0
 						   ? spec->burst_tokens
 						   : spec->tpm;
 
 	memset(verdict, 0, sizeof(*verdict));
-	verdict->pass = spec->tpm == 0 || tokens <= capacity;
+	verdict->pass = spec->tpm == 0 || demand->tokens <= capacity;
 	verdict->never = !verdict->pass;
 	if (verdict->never)
 		verdict->binding = 1 << PGL_DIM_TOKENS;
 }
 
 PglLimitDebit
-pgl_limit_debit(int i, int64_t tokens, int64_t now_us)
+pgl_limit_debit(int i, const PglDemand *demand, int64_t now_us)
 {
 	PglLimit *limit = &limits[i];
 	PglLimitDebit debit = {
-		.limit = i, .tokens = tokens, .request_stamp = NOT_TAKEN, .token_stamp = NOT_TAKEN};
+		.limit = i, .demand = *demand, .request_stamp = NOT_TAKEN, .token_stamp = NOT_TAKEN};
 
 	if (limit->has_requests)
 		debit.request_stamp = pgl_window_take(&limit->requests, 1, now_us);
 	if (limit->has_tokens)
-		debit.token_stamp = pgl_window_take(&limit->tokens, tokens, now_us);
+		debit.token_stamp = pgl_window_take(&limit->tokens, demand->tokens, now_us);
+	if (limit->has_cost)
+		debit.epoch = pgl_budget_reserve(&limit->budget, demand->nano_usd);
 	limit->in_flight++;
 	return debit;
 }
@@ -308,14 +381,17 @@ wake_first(const PglLimit *limit)
 }
 
 void
-pgl_limit_settle(const PglLimitDebit *debit, int requests, int64_t tokens, int64_t now_us)
+pgl_limit_settle(const PglLimitDebit *debit, int requests, int64_t tokens, int64_t nano_usd,
+				 int64_t now_us)
 {
 	PglLimit *limit = &limits[debit->limit];
 
 	if (limit->has_requests && debit->request_stamp != NOT_TAKEN)
 		pgl_window_settle(&limit->requests, debit->request_stamp, 1, requests, now_us);
 	if (limit->has_tokens && debit->token_stamp != NOT_TAKEN)
-		pgl_window_settle(&limit->tokens, debit->token_stamp, debit->tokens, tokens, now_us);
+		pgl_window_settle(&limit->tokens, debit->token_stamp, debit->demand.tokens, tokens, now_us);
+	if (limit->has_cost)
+		pgl_budget_settle(&limit->budget, debit->epoch, debit->demand.nano_usd, nano_usd, now_us);
 	limit->in_flight--;
 	Assert(limit->in_flight >= 0);
 	wake_first(limit);
@@ -325,6 +401,58 @@ int
 pgl_limit_in_flight(int i)
 {
 	return limits[i].in_flight;
+}
+
+int
+pgl_limit_prepare_budget(const PglLimitSpec *spec, int64_t now_us, bool *loaded,
+						 PglBudgetMark *mark)
+{
+	int i;
+
+	if (pgl_limit_peek(&spec->key) == NONE && !pgl_limit_has_room(1))
+		(void) pgl_limit_make_room(1, now_us);
+	i = pgl_limit_find(spec, now_us);
+	if (i == NONE)
+		return NONE;
+	limits[i].prepared_us = now_us;
+	*loaded = limits[i].budget.loaded;
+	*mark = pgl_budget_mark(&limits[i].budget, now_us);
+	return i;
+}
+
+void
+pgl_limit_load_budget(const PglLimitSpec *spec, const PglBudgetMark *mark,
+					  const PglBudgetEntry *entries, int nentries, bool force, int64_t now_us)
+{
+	int i = pgl_limit_peek(&spec->key);
+	PglBudget *budget;
+
+	if (i == NONE)
+		return;
+	budget = &limits[i].budget;
+	if (budget->loaded || (!force && !pgl_budget_same_period(&budget->terms, spec->budget)))
+		return;
+	(void) pgl_budget_load(budget, mark, entries, nentries, force, now_us);
+	wake_first(&limits[i]);
+}
+
+int
+pgl_limit_reach_budget(int i, int64_t now_us, PglBudgetVerdict *state)
+{
+	PglBudget *budget = &limits[i].budget;
+
+	*state = budget_state(budget, 0, now_us);
+	return limits[i].shadow ? 0 : pgl_budget_reach(budget, now_us);
+}
+
+void
+pgl_limit_reload_budgets(uint32_t database)
+{
+	int i;
+
+	for (i = 0; i < pgl_guc_max_limits; i++)
+		if (limits[i].used && limits[i].has_cost && limits[i].key.database == database)
+			limits[i].budget.loaded = false;
 }
 
 /*
@@ -520,6 +648,39 @@ pgl_limit_view(uint32_t database, PglLimitView **rows)
 		if (limit->max_inflight > 0)
 			fill_view(&out[n++], limit, PGL_DIM_IN_FLIGHT, NULL, now_us);
 	}
+	pgl_shmem_unlock();
+	*rows = out;
+	return n;
+}
+
+static void
+fill_budget_view(PglBudgetView *row, const PglLimit *limit, int64_t now_us)
+{
+	row->quota_id = (int64_t) limit->key.id;
+	memcpy(row->subject, limit->subject, PGL_NAME_SIZE);
+	row->soft = limit->soft;
+	row->shadow = limit->shadow;
+	row->loaded = limit->budget.loaded;
+	row->terms = limit->budget.terms;
+	row->spent = pgl_budget_spent(&limit->budget, now_us);
+	row->reserved = limit->budget.reserved;
+	row->percent = limit->budget.percent;
+	row->waiters = limit->ntickets;
+}
+
+int
+pgl_limit_view_budgets(uint32_t database, PglBudgetView **rows)
+{
+	PglBudgetView *out = palloc_extended(sizeof(PglBudgetView) * pgl_guc_max_limits,
+										 MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
+	int64_t now_us = pgl_clock_us();
+	int n = 0;
+	int i;
+
+	pgl_shmem_lock();
+	for (i = 0; i < pgl_guc_max_limits; i++)
+		if (limits[i].used && limits[i].has_cost && limits[i].key.database == database)
+			fill_budget_view(&out[n++], &limits[i], now_us);
 	pgl_shmem_unlock();
 	*rows = out;
 	return n;

@@ -15,7 +15,7 @@
 #ifndef PGL_SHMEM_LIMIT_H
 #define PGL_SHMEM_LIMIT_H
 
-#include "../core/window.h"
+#include "../core/budget.h"
 #include "state.h"
 
 #define PGL_CALL_MAX_LIMITS 16
@@ -61,11 +61,30 @@ typedef struct PglLimitSpec
 	int max_inflight;
 	PglWindowKind window_kind;
 	bool shadow;
-	bool may_wait;  /* a call may queue for it */
-	bool next_tier; /* exhausted: another candidate may help */
+	bool may_wait;                /* a call may queue for it */
+	bool next_tier;               /* exhausted: another candidate may help */
+	const PglBudgetTerms *budget; /* PGL_SCOPE_BUDGET: the one dimension it has; else NULL */
+	bool soft;                    /* a budget that lets everything pass, and says so */
 	int64_t
 		loaded_at; /* when its configuration was read: an older spec does not undo a newer one */
 } PglLimitSpec;
+
+/* What an attempt asks for, besides one request and one place in flight. */
+typedef struct PglDemand
+{
+	int64_t tokens;
+	int64_t nano_usd;
+} PglDemand;
+
+/* How a budget stood when it was asked. */
+typedef struct PglBudgetVerdict
+{
+	int64_t limit;
+	int64_t spent;
+	int64_t reserved;
+	int64_t needed;
+	int64_t end; /* of the period, TimestampTz; 0: rolling */
+} PglBudgetVerdict;
 
 /* The answer to "may this pass now?" for one spec; binding = the dimensions that say no. */
 typedef struct PglLimitVerdict
@@ -75,6 +94,7 @@ typedef struct PglLimitVerdict
 	bool queued;     /* others wait in front */
 	uint8_t binding; /* bit per PglDimension */
 	int64_t wait_us; /* until it could pass; 0 with !pass: not known (in flight, or a queue) */
+	PglBudgetVerdict budget;
 } PglLimitVerdict;
 
 /* A row of llm_bucket. */
@@ -92,6 +112,21 @@ typedef struct PglLimitView
 	bool shadow;
 } PglLimitView;
 
+/* A row of llm_budget. */
+typedef struct PglBudgetView
+{
+	int64_t quota_id;
+	char subject[PGL_NAME_SIZE];
+	bool soft;
+	bool shadow;
+	bool loaded;
+	PglBudgetTerms terms;
+	int64_t spent;
+	int64_t reserved;
+	int percent;
+	int waiters;
+} PglBudgetView;
+
 extern uint64_t pgl_limit_shmem_size(void);
 extern void pgl_limit_shmem_init(void);
 
@@ -106,27 +141,51 @@ extern int pgl_limit_find(const PglLimitSpec *spec, int64_t now_us);
 /* Locked.  Index of an existing limit without making one; -1 if there is none. */
 extern int pgl_limit_peek(const PglLimitKey *key);
 /* Locked.  `ticket` is the caller's own ticket or PGL_NO_TICKET. */
-extern void
-pgl_limit_check(int limit, int64_t tokens, int ticket, int64_t now_us, PglLimitVerdict *verdict);
+extern void pgl_limit_check(int limit, const PglDemand *demand, int ticket, int64_t now_us,
+							PglLimitVerdict *verdict);
 /* The same for a limit that has no live state yet: only the capacity matters. */
 extern void
-pgl_limit_check_fresh(const PglLimitSpec *spec, int64_t tokens, PglLimitVerdict *verdict);
+pgl_limit_check_fresh(const PglLimitSpec *spec, const PglDemand *demand, PglLimitVerdict *verdict);
 
 typedef struct PglLimitDebit
 {
 	int limit;
-	int64_t tokens;
+	PglDemand demand;
 	PglWindowStamp request_stamp;
 	PglWindowStamp token_stamp;
+	uint64_t epoch; /* of the budget: the period it was taken in */
 } PglLimitDebit;
 
-/* Locked.  Take one request, `tokens` tokens and one place in flight. */
-extern PglLimitDebit pgl_limit_debit(int limit, int64_t tokens, int64_t now_us);
-/* Locked.  Settle a debit: requests used (0 or 1), tokens used; the place in flight is given back.
+/* Locked.  Take one request, the demand and one place in flight. */
+extern PglLimitDebit pgl_limit_debit(int limit, const PglDemand *demand, int64_t now_us);
+/* Locked.  Settle a debit: requests used (0 or 1), tokens and nano-USD used; the place in flight is
+ * given back. */
+extern void pgl_limit_settle(const PglLimitDebit *debit, int requests, int64_t tokens,
+							 int64_t nano_usd, int64_t now_us);
+extern int pgl_limit_in_flight(int limit); /* locked */
+
+/*
+ * Locked.  Make the live limit of a budget, or bring it to the period of its spec; it is not
+ * evicted for a minute.  Returns its index, -1 when the table is full.  *loaded: it may be used;
+ * otherwise *mark is for pgl_limit_load_budget, to be called once the ledger has been read.
+ */
+extern int pgl_limit_prepare_budget(const PglLimitSpec *spec, int64_t now_us, bool *loaded,
+									PglBudgetMark *mark);
+/*
+ * Locked.  Take over what the ledger says of the budget's period, unless somebody else has done so
+ * meanwhile.  Without `force` no effect if something was settled since the mark (pgl_budget_load),
+ * or if the period is another by now: prepare, and read again.
  */
 extern void
-pgl_limit_settle(const PglLimitDebit *debit, int requests, int64_t tokens, int64_t now_us);
-extern int pgl_limit_in_flight(int limit); /* locked */
+pgl_limit_load_budget(const PglLimitSpec *spec, const PglBudgetMark *mark,
+					  const PglBudgetEntry *entries, int nentries, bool force, int64_t now_us);
+/* Locked.  The mark that a budget has newly reached, in percent; 0: none. */
+extern int pgl_limit_reach_budget(int limit, int64_t now_us, PglBudgetVerdict *state);
+/*
+ * Locked.  The ledger has been changed: all budgets of the database are read from it again before
+ * they are used next.  What calls in flight have reserved stays.
+ */
+extern void pgl_limit_reload_budgets(uint32_t database);
 
 /*
  * Locked.  Queue for a limit.  A ticket keeps its place in the order of arrival when it moves to
@@ -149,5 +208,7 @@ extern void pgl_ticket_drop_all_mine(void);   /* locked; at backend exit */
 
 /* Unlocked: rows of llm_bucket for this database, palloc'ed. */
 extern int pgl_limit_view(uint32_t database, PglLimitView **rows);
+/* The same for llm_budget. */
+extern int pgl_limit_view_budgets(uint32_t database, PglBudgetView **rows);
 
 #endif

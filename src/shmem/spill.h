@@ -9,7 +9,8 @@
  * exclude each other by an lwlock of their own, which is held across the I/O: nobody takes it with
  * the lock of state.h held.
  *
- * Nothing here throws: failures are returned, with errno, after a message in the server log.
+ * Nothing here throws, but for want of memory or descriptors when reading: failures are returned,
+ * after a message in the server log.
  */
 #ifndef PGL_SHMEM_SPILL_H
 #define PGL_SHMEM_SPILL_H
@@ -29,6 +30,8 @@ extern bool pgl_spill_append(const PglDrain *drain, bool wait);
 extern bool pgl_spill_begin(uint32_t database);
 extern int pgl_spill_read(int max, PglDrain *drain); /* palloc'ed */
 extern void pgl_spill_finish(void);
+/* In the postmaster, when all other processes are gone: append what is queued anywhere. */
+extern void pgl_spill_everything(void);
 /* The database is gone: remove its files. */
 extern void pgl_spill_remove(uint32_t database);
 /* Databases that have files, also those of which shared memory knows nothing. */

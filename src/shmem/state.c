@@ -18,14 +18,18 @@
 #include "activity.h"
 #include "balance.h"
 #include "breaker.h"
+#include "flight.h"
 #include "lease.h"
+#include "ledger.h"
 #include "limit.h"
+#include "spill.h"
 #include "stat.h"
 #include "state.h"
 
 #define TRANCHE "pgllm"
+#define LOCKS (PGL_LWLOCK_SPILL + 1)
 
-static LWLock *shared_lock = NULL;
+static LWLockPadded *locks = NULL;
 static shmem_request_hook_type previous_request_hook = NULL;
 static shmem_startup_hook_type previous_startup_hook = NULL;
 
@@ -47,7 +51,32 @@ request_memory(void)
 	RequestAddinShmemSpace(pgl_balance_shmem_size());
 	RequestAddinShmemSpace(pgl_stat_shmem_size());
 	RequestAddinShmemSpace(pgl_activity_shmem_size());
-	RequestNamedLWLockTranche(TRANCHE, 1);
+	RequestAddinShmemSpace(pgl_flight_shmem_size());
+	RequestAddinShmemSpace(pgl_ledger_shmem_size());
+	RequestAddinShmemSpace(pgl_spill_shmem_size());
+	RequestNamedLWLockTranche(TRANCHE, LOCKS);
+}
+
+/*
+ * The server stops, and every other process is gone: what still waits for the tables goes to the
+ * spill files.  With an exit code something has crashed, and shared memory cannot be trusted.  An
+ * immediate shutdown comes with code 0 too, but may have killed a process inside a critical
+ * section; whatever that lock protects is left alone then, as after a crash.
+ */
+static void
+save_ledger(int code, Datum arg)
+{
+	int i;
+
+	if (code != 0)
+		return;
+	for (i = 0; i < LOCKS; i++)
+	{
+		if (!LWLockConditionalAcquire(&locks[i].lock, LW_EXCLUSIVE))
+			return;
+		LWLockRelease(&locks[i].lock);
+	}
+	pgl_spill_everything();
 }
 
 static void
@@ -56,14 +85,19 @@ attach_memory(void)
 	if (previous_startup_hook)
 		previous_startup_hook();
 	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
+	locks = GetNamedLWLockTranche(TRANCHE);
 	pgl_limit_shmem_init();
 	pgl_lease_shmem_init();
 	pgl_breaker_shmem_init();
 	pgl_balance_shmem_init();
 	pgl_stat_shmem_init();
 	pgl_activity_shmem_init();
-	shared_lock = &GetNamedLWLockTranche(TRANCHE)->lock;
+	pgl_flight_shmem_init();
+	pgl_ledger_shmem_init();
+	pgl_spill_shmem_init();
 	LWLockRelease(AddinShmemInitLock);
+	if (!IsUnderPostmaster)
+		on_shmem_exit(save_ledger, (Datum) 0);
 }
 
 void
@@ -86,6 +120,8 @@ release_everything(int code, Datum arg)
 	pgl_lease_abandon_mine(pgl_clock_us());
 	pgl_breaker_release_mine();
 	pgl_activity_clear_mine();
+	pgl_flight_leave_mine();
+	pgl_ledger_unreserve_mine();
 	pgl_shmem_unlock();
 }
 
@@ -94,7 +130,7 @@ pgl_shmem_require(void)
 {
 	static int armed_for = 0;
 
-	if (shared_lock == NULL)
+	if (locks == NULL)
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 						errmsg("pgllm must be loaded via shared_preload_libraries"),
 						errhint("Add pgllm to shared_preload_libraries and restart the server.")));
@@ -108,13 +144,19 @@ pgl_shmem_require(void)
 void
 pgl_shmem_lock(void)
 {
-	LWLockAcquire(shared_lock, LW_EXCLUSIVE);
+	LWLockAcquire(&locks[PGL_LWLOCK_MAIN].lock, LW_EXCLUSIVE);
 }
 
 void
 pgl_shmem_unlock(void)
 {
-	LWLockRelease(shared_lock);
+	LWLockRelease(&locks[PGL_LWLOCK_MAIN].lock);
+}
+
+LWLock *
+pgl_shmem_lwlock(PglShmemLock which)
+{
+	return &locks[which].lock;
 }
 
 void

@@ -50,6 +50,7 @@ run_call(FunctionCallInfo fcinfo)
 	args.alone = true;
 	call = pgl_call_start(&args);
 	pgl_call_wait(call);
+	pgl_call_report_budgets(call);
 	return call;
 }
 
@@ -129,6 +130,7 @@ finish_call(Batch *batch, PglCall *call)
 	MemoryContext caller = MemoryContextSwitchTo(batch->scratch);
 	HeapTuple row = pgl_result_form(pgl_call_outcome(call), batch->result_desc);
 
+	pgl_call_report_budgets(call);
 	MemoryContextSwitchTo(caller);
 	batch->rows[i] = heap_copytuple(row);
 	MemoryContextReset(batch->scratch);

@@ -43,10 +43,12 @@ typedef struct Option
 static const Option options_known[] = {
 	{"allow_fallback", OPTION_BOOL, FIELD(no_fallback), 0, 0, 0},
 	{"allow_truncated", OPTION_BOOL, FIELD(allow_truncated), 0, 0, 0},
+	{"cache", OPTION_BOOL, FIELD(cache), 0, 0, FIELD(has_cache)},
 	{"max_tokens", OPTION_INT, FIELD(max_tokens), 1, INT_MAX, 0},
 	{"max_wait_ms", OPTION_INT, FIELD(max_wait_ms), 0, INT_MAX, 0},
 	{"model", OPTION_TEXT, FIELD(model), 0, 0, 0},
 	{"route", OPTION_TEXT, FIELD(route), 0, 0, 0},
+	{"sample", OPTION_BOOL, FIELD(sample), 0, 0, 0},
 	{"sticky_key", OPTION_TEXT, FIELD(sticky_key), 0, 0, 0},
 	{"stop", OPTION_TEXTS, FIELD(stop), 0, 0, 0},
 	{"system", OPTION_TEXT, FIELD(system), 0, 0, 0},

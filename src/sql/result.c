@@ -93,7 +93,7 @@ put_path(Row *row, const PglOutcome *outcome)
 	put_text(row, outcome->model);
 	put(row, Int32GetDatum(outcome->attempts));
 	put(row, Int32GetDatum(outcome->fallback_depth));
-	put_text(row, outcome->attempts > 0 ? "live" : NULL);
+	put_text(row, outcome->attempts > 0 ? outcome->source : NULL);
 }
 
 HeapTuple

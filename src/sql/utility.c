@@ -22,6 +22,7 @@
 static ProcessUtility_hook_type previous_hook = NULL;
 static const char *current_utility = NULL; /* name of the innermost statement that must not call */
 static int depth_at_entry = 0;             /* triggers around it: those inside it may call */
+static const char *forbidden_by = NULL;    /* function that promises to call nothing */
 
 static int
 trigger_depth(void)
@@ -92,6 +93,21 @@ pgl_utility_init(void)
 	ProcessUtility_hook = run_utility;
 }
 
+const char *
+pgl_utility_forbid(const char *function)
+{
+	const char *outer = forbidden_by;
+
+	forbidden_by = function;
+	return outer;
+}
+
+void
+pgl_utility_permit(const char *outer)
+{
+	forbidden_by = outer;
+}
+
 void
 pgl_utility_refuse(void)
 {
@@ -99,6 +115,9 @@ pgl_utility_refuse(void)
 						: AmAutoVacuumWorkerProcess() ? "autovacuum"
 													  : current_utility;
 
+	if (forbidden_by)
+		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+						errmsg("model calls are not allowed inside %s", forbidden_by)));
 	if (where == NULL || pgl_guc_in_utility == PGL_IN_UTILITY_ALLOW)
 		return;
 	if (trigger_depth() > depth_at_entry)

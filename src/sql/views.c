@@ -25,6 +25,7 @@ PG_FUNCTION_INFO_V1(pgl_llm_stat_reset);
 PG_FUNCTION_INFO_V1(pgl_llm_stat_activity);
 PG_FUNCTION_INFO_V1(pgl_llm_bucket);
 PG_FUNCTION_INFO_V1(pgl_llm_breaker);
+PG_FUNCTION_INFO_V1(pgl_llm_budget);
 PG_FUNCTION_INFO_V1(pgl_llm_breaker_reset);
 PG_FUNCTION_INFO_V1(pgl_llm_lease);
 
@@ -263,6 +264,55 @@ pgl_llm_bucket(PG_FUNCTION_ARGS)
 		put_text(&row, limit->shadow ? "shadow" : "enforce");
 		put(&row, ObjectIdGetDatum((Oid) (pgl_queue_lock_id(&limit->key) >> 32)));
 		put(&row, ObjectIdGetDatum((Oid) pgl_queue_lock_id(&limit->key)));
+		emit(rsinfo, &row);
+	}
+	PG_RETURN_NULL();
+}
+
+/* What is not read from the ledger yet is not known. */
+static void
+put_usd(Row *row, int64_t nano_usd, bool known)
+{
+	if (known)
+		put(row, pgl_result_cost(nano_usd));
+	else
+		put_null(row);
+}
+
+static void
+put_time(Row *row, int64_t at, bool known)
+{
+	if (known)
+		put(row, TimestampTzGetDatum(at));
+	else
+		put_null(row);
+}
+
+Datum
+pgl_llm_budget(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = begin_rows(fcinfo);
+	PglBudgetView *budgets;
+	int nbudgets = pgl_limit_view_budgets(MyDatabaseId, &budgets);
+	Row row = {.n = 0};
+	int i;
+
+	for (i = 0; i < nbudgets; i++)
+	{
+		const PglBudgetView *budget = &budgets[i];
+		const PglBudgetTerms *terms = &budget->terms;
+
+		put_int64(&row, budget->quota_id);
+		put_text(&row, budget->subject);
+		put_text(&row, budget->shadow ? "shadow" : budget->soft ? "soft" : "enforce");
+		put_time(&row, terms->start, !terms->rolling);
+		put_time(&row, terms->end, !terms->rolling);
+		put_usd(&row, terms->limit, true);
+		put_usd(&row, budget->spent, budget->loaded);
+		put_usd(&row, budget->reserved, true);
+		put_usd(&row, terms->limit - budget->spent - budget->reserved, budget->loaded);
+		put(&row, Int32GetDatum(budget->percent));
+		put(&row, Int32GetDatum(budget->waiters));
 		emit(rsinfo, &row);
 	}
 	PG_RETURN_NULL();

@@ -51,7 +51,7 @@ INSERT INTO llm_quota (rpm) VALUES (-1);
 INSERT INTO llm_quota (burst_requests, tpm) VALUES (10, 10);
 INSERT INTO llm_quota (rpm, burst_requests, window_kind) VALUES (10, 20, 'strict');
 INSERT INTO llm_quota (budget_usd) VALUES (10);
-INSERT INTO llm_quota (budget_usd, budget_period) VALUES (10, 'day');
+INSERT INTO llm_quota (budget_usd, budget_period, budget_time_zone) VALUES (10, 'day', 'nowhere');
 INSERT INTO llm_quota (rpm, per) VALUES (10, 'galaxy');
 
 -- prices

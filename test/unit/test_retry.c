@@ -48,7 +48,7 @@ test_cooldown(void)
 }
 
 static void
-test_budget(void)
+test_retry_budget(void)
 {
 	int32_t budget = 12;
 
@@ -125,6 +125,6 @@ test_retry(void)
 	unit_suite("retry");
 	test_backoff();
 	test_cooldown();
-	test_budget();
+	test_retry_budget();
 	test_hints();
 }

@@ -133,7 +133,7 @@ static void
 test_extremes(void)
 {
 	static const PglWindowKind kinds[] = {PGL_WINDOW_BUCKET, PGL_WINDOW_STRICT};
-	const int64_t limit = PGL_WINDOW_MAX_LIMIT;
+	const int64_t limit = INT64_C(10000000000);
 	PglWindowStamp stamp;
 	PglWindow window;
 
@@ -165,6 +165,38 @@ test_extremes(void)
 	pgl_window_settle(&window, INT64_MIN, 1, 0, INT64_MAX);
 	pgl_window_settle(&window, INT64_MAX, 1, 0, INT64_MAX);
 	CHECK_INT(pgl_window_available(&window, INT64_MAX), 1, "a stamp from nowhere refunds nothing");
+}
+
+/* The largest limit there is, in windows from the shortest to the longest. */
+static void
+test_largest(void)
+{
+	static const PglWindowKind kinds[] = {PGL_WINDOW_BUCKET, PGL_WINDOW_STRICT};
+	static const int64_t lengths[] = {1, MINUTE, 30 * DAY, INT64_MAX};
+	const int64_t limit = PGL_WINDOW_MAX_LIMIT;
+	PglWindowStamp stamp;
+	PglWindow window;
+
+	for (int i = 0; i < 8; i++)
+	{
+		pgl_window_init(&window, kinds[i % 2], INT64_MAX, INT64_MAX, lengths[i / 2], T0);
+		stamp = pgl_window_take(&window, limit - 1, T0);
+		CHECK_INT(pgl_window_available(&window, T0), 1, "all but one of 10^18, %d", i);
+		CHECK_INT(pgl_window_wait(&window, 1, T0), 0, "the last one passes, %d", i);
+		CHECK(pgl_window_wait(&window, 2, T0) > 0, "no more, %d", i);
+		pgl_window_settle(&window, stamp, limit - 1, INT64_MAX, T0);
+		CHECK(pgl_window_available(&window, T0) < -limit, "debt beyond the limit, %d", i);
+		CHECK(pgl_window_wait(&window, limit, T0) > 0, "has a wait, %d", i);
+		pgl_window_resize(&window, kinds[1 - i % 2], 1, 1, T0);
+		CHECK(pgl_window_available(&window, T0) < -limit, "and outlives a change of kind, %d", i);
+		CHECK(pgl_window_wait(&window, 1, T0) > 0, "as does the wait, %d", i);
+	}
+	pgl_window_init(&window, PGL_WINDOW_STRICT, limit, limit, 30 * DAY, T0);
+	for (int i = 0; i < 60; i++)
+		pgl_window_take(&window, limit / 60, T0 + i * DAY / 2);
+	CHECK_INT(pgl_window_available(&window, T0 + 30 * DAY - 1), limit % 60, "sums of 60 slots");
+	CHECK_INT(pgl_window_wait(&window, limit / 60 + limit % 60, T0 + 59 * DAY / 2),
+			  61 * DAY / 2 - 59 * DAY / 2 - T0 % (DAY / 2), "and the first to expire");
 }
 
 /* ---- properties ---- */
@@ -313,6 +345,7 @@ test_window(void)
 	test_strict_debt();
 	test_resize();
 	test_extremes();
+	test_largest();
 	test_programs();
 	test_strict_invariant();
 	test_strict_rate();

@@ -91,6 +91,7 @@ unit_finish(void)
 int
 main(void)
 {
+	test_budget();
 	test_buf();
 	test_json();
 	test_uri();

@@ -28,6 +28,7 @@ extern bool unit_check_str(const char *got, const char *want, const char *file, 
 extern uint64_t unit_random(uint64_t *state); /* the same sequence on every run */
 extern int unit_finish(void);
 
+extern void test_budget(void);
 extern void test_buf(void);
 extern void test_cause(void);
 extern void test_hostpolicy(void);

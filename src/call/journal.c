@@ -1,0 +1,218 @@
+/*
+ * journal.c — keys of calls, and answers found in llm_journal: see journal.h.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "common/cryptohash.h"
+#include "executor/spi.h"
+#include "utils/builtins.h"
+#include "utils/snapmgr.h"
+#include "utils/uuid.h"
+
+#include "../catalog/owner.h"
+#include "../pg/compat.h"
+#include "journal.h"
+#include "settled.h"
+
+#define KEY_VERSION "pgllm journal 1"
+
+/* ---- keys ---- */
+
+static pg_cryptohash_ctx *
+begin_hash(void)
+{
+	pg_cryptohash_ctx *hash = pg_cryptohash_create(PG_SHA256);
+
+	if (hash == NULL || pg_cryptohash_init(hash) < 0)
+		ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not compute SHA-256")));
+	return hash;
+}
+
+static void
+end_hash(pg_cryptohash_ctx *hash, unsigned char out[PGL_KEY_SIZE])
+{
+	if (pgl_cryptohash_final(hash, out, PGL_KEY_SIZE) < 0)
+		ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not compute SHA-256")));
+	pg_cryptohash_free(hash);
+}
+
+static void
+add_bytes(pg_cryptohash_ctx *hash, const void *bytes, size_t len)
+{
+	uint64_t length = len;
+
+	/* With its length, so that no two lists of fields look alike. */
+	if (pg_cryptohash_update(hash, (const uint8 *) &length, sizeof(length)) < 0 ||
+		pg_cryptohash_update(hash, bytes, len) < 0)
+		ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not compute SHA-256")));
+}
+
+static void
+add_text(pg_cryptohash_ctx *hash, const char *value)
+{
+	char given = value != NULL;
+
+	add_bytes(hash, &given, 1);
+	if (value)
+		add_bytes(hash, value, strlen(value));
+}
+
+static void
+add_number(pg_cryptohash_ctx *hash, bool given, double number)
+{
+	add_bytes(hash, &given, sizeof(given));
+	if (given)
+		add_bytes(hash, &number, sizeof(number));
+}
+
+/* Who may answer: where a model is hosted makes no difference, which one it is does. */
+static void
+add_candidates(pg_cryptohash_ctx *hash, const PglPlan *plan)
+{
+	int c;
+
+	for (c = 0; c < plan->ncandidates; c++)
+	{
+		const PglCandidate *candidate = &plan->candidates[c];
+
+		if (candidate->dropped)
+			continue;
+		add_text(hash, candidate->target->model->name);
+		add_text(hash, candidate->target->model_id);
+		add_text(hash, candidate->target->parameters);
+		add_number(hash, true, candidate->max_tokens);
+	}
+}
+
+void
+pgl_journal_make_key(const PglCall *call, unsigned char key[PGL_KEY_SIZE])
+{
+	const PglChatRequest *request = &call->request;
+	pg_cryptohash_ctx *hash = begin_hash();
+	int i;
+
+	add_text(hash, KEY_VERSION);
+	add_text(hash, call->plan->tenant->name);
+	add_text(hash, call->plan->route->name);
+	add_candidates(hash, call->plan);
+	add_text(hash, request->system);
+	add_number(hash, request->has_temperature, request->temperature);
+	add_number(hash, request->has_top_p, request->top_p);
+	add_number(hash, true, request->nstop);
+	for (i = 0; i < request->nstop; i++)
+		add_text(hash, request->stop[i]);
+	add_bytes(hash, request->prompt, request->prompt_len);
+	end_hash(hash, key);
+}
+
+void
+pgl_journal_sha256(const void *bytes, size_t len, unsigned char out[PGL_KEY_SIZE])
+{
+	pg_cryptohash_ctx *hash = begin_hash();
+
+	if (pg_cryptohash_update(hash, bytes, len) < 0)
+		ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not compute SHA-256")));
+	end_hash(hash, out);
+}
+
+/* ---- look-up ---- */
+
+bool
+pgl_journal_is_wanted(const PglTenant *tenant, const PglCallArgs *args)
+{
+	bool wanted = args->has_cache ? args->cache : tenant->cache;
+
+	if (args->sample || !wanted)
+		return false;
+	if (tenant->retention != PGL_RETENTION_RESPONSE)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("option \"cache\" needs a tenant that keeps answers"),
+						errdetail("Tenant \"%s\" does not.", tenant->name),
+						errhint("Set llm_tenant.retention to response, or leave cache out.")));
+	return true;
+}
+
+typedef struct Lookup
+{
+	PglCall *call;
+	MemoryContext context; /* of what is found */
+	bool found;
+} Lookup;
+
+static char *
+column_text(HeapTuple row, TupleDesc desc, int column, MemoryContext context)
+{
+	char *value = SPI_getvalue(row, desc, column);
+
+	return value ? MemoryContextStrdup(context, value) : NULL;
+}
+
+static int64_t
+column_int8(HeapTuple row, TupleDesc desc, int column)
+{
+	bool isnull;
+	Datum value = SPI_getbinval(row, desc, column, &isnull);
+
+	return isnull ? -1 : DatumGetInt64(value);
+}
+
+static void
+fill_outcome(Lookup *lookup, HeapTuple row, TupleDesc desc)
+{
+	PglOutcome *outcome = &lookup->call->outcome;
+	bool isnull;
+	Datum response = SPI_getbinval(row, desc, 1, &isnull);
+	Datum call_id = SPI_getbinval(row, desc, 7, &isnull);
+	text *answer = DatumGetTextPP(response);
+
+	outcome->response_len = VARSIZE_ANY_EXHDR(answer);
+	outcome->response = MemoryContextAllocHuge(lookup->context, outcome->response_len + 1);
+	memcpy(outcome->response, VARDATA_ANY(answer), outcome->response_len);
+	outcome->response[outcome->response_len] = '\0';
+	outcome->finish_reason = column_text(row, desc, 2, lookup->context);
+	outcome->target = column_text(row, desc, 3, lookup->context);
+	outcome->model = column_text(row, desc, 4, lookup->context);
+	outcome->usage.input_tokens = column_int8(row, desc, 5);
+	outcome->usage.output_tokens = column_int8(row, desc, 6);
+	outcome->usage.cache_read_tokens = outcome->usage.cache_write_tokens = -1;
+	memcpy(outcome->call_id, DatumGetUUIDP(call_id)->data, UUID_LEN);
+	outcome->attempts = 1;
+	lookup->found = true;
+}
+
+static void
+look_up(const PglExtension *extension, void *arg)
+{
+	Oid types[] = {TEXTOID, BYTEAOID};
+	Lookup *lookup = arg;
+	bytea *key = palloc(VARHDRSZ + PGL_KEY_SIZE);
+	Datum values[2];
+
+	SET_VARSIZE(key, VARHDRSZ + PGL_KEY_SIZE);
+	memcpy(VARDATA(key), lookup->call->key, PGL_KEY_SIZE);
+	values[0] = CStringGetTextDatum(lookup->call->plan->tenant->name);
+	values[1] = PointerGetDatum(key);
+	PushActiveSnapshot(IsInParallelMode() ? GetActiveSnapshot() : GetLatestSnapshot());
+	if (SPI_execute_with_args(psprintf("SELECT response, finish_reason, target, model,"
+									   " input_tokens, output_tokens, call_id"
+									   " FROM %s.llm_journal WHERE tenant = $1 AND key = $2"
+									   " AND expires_at > clock_timestamp()",
+									   extension->schema_name),
+							  2, types, values, NULL, true, 1) != SPI_OK_SELECT)
+		elog(ERROR, "could not read llm_journal");
+	if (SPI_processed > 0)
+		fill_outcome(lookup, SPI_tuptable->vals[0], SPI_tuptable->tupdesc);
+	PopActiveSnapshot();
+}
+
+bool
+pgl_journal_find(PglCall *call)
+{
+	Lookup lookup = {.call = call, .context = call->context};
+
+	pgl_ledger_require_settled();
+	pgl_catalog_run_as_owner(look_up, &lookup);
+	return lookup.found;
+}

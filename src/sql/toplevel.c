@@ -1,0 +1,123 @@
+/*
+ * toplevel.c — where top-level statements begin and end, for the limits and the memo of a
+ * statement (call/statement.h).
+ *
+ * A statement is top-level when no executor run and no utility command surrounds it.  Queries begin
+ * at ExecutorStart and end at ExecutorEnd; their AFTER triggers run in between, in ExecutorFinish.
+ * Utility commands (CALL, DO, CREATE TABLE AS, COPY, FETCH ...) begin and end with themselves.
+ * After an error nothing ends: the next statement begins anew.
+ */
+#include "postgres.h"
+
+#include "executor/executor.h"
+#include "tcop/utility.h"
+
+#include "../call/statement.h"
+#include "../pg/compat.h"
+#include "toplevel.h"
+
+static ExecutorStart_hook_type previous_start = NULL;
+static ExecutorRun_hook_type previous_run = NULL;
+static ExecutorFinish_hook_type previous_finish = NULL;
+static ExecutorEnd_hook_type previous_end = NULL;
+static ProcessUtility_hook_type previous_utility = NULL;
+static int depth = 0;
+
+static void
+start(QueryDesc *query, int eflags)
+{
+	if (depth == 0)
+		pgl_statement_begin();
+	if (previous_start)
+		previous_start(query, eflags);
+	else
+		standard_ExecutorStart(query, eflags);
+}
+
+static void
+run(PGL_EXECUTOR_RUN_PARAMETERS)
+{
+	depth++;
+	PG_TRY();
+	{
+		if (previous_run)
+			previous_run(PGL_EXECUTOR_RUN_ARGUMENTS);
+		else
+			standard_ExecutorRun(PGL_EXECUTOR_RUN_ARGUMENTS);
+	}
+	PG_FINALLY();
+	{
+		depth--;
+	}
+	PG_END_TRY();
+}
+
+static void
+finish(QueryDesc *query)
+{
+	depth++;
+	PG_TRY();
+	{
+		if (previous_finish)
+			previous_finish(query);
+		else
+			standard_ExecutorFinish(query);
+	}
+	PG_FINALLY();
+	{
+		depth--;
+	}
+	PG_END_TRY();
+}
+
+static void
+end(QueryDesc *query)
+{
+	if (previous_end)
+		previous_end(query);
+	else
+		standard_ExecutorEnd(query);
+	if (depth == 0)
+		pgl_statement_end();
+}
+
+static void
+utility(PlannedStmt *pstmt, const char *source, bool read_only_tree, ProcessUtilityContext context,
+		ParamListInfo params, QueryEnvironment *environment, DestReceiver *dest,
+		QueryCompletion *completion)
+{
+	if (depth == 0)
+		pgl_statement_begin();
+	depth++;
+	PG_TRY();
+	{
+		if (previous_utility)
+			previous_utility(pstmt, source, read_only_tree, context, params, environment, dest,
+							 completion);
+		else
+			standard_ProcessUtility(pstmt, source, read_only_tree, context, params, environment,
+									dest, completion);
+	}
+	PG_FINALLY();
+	{
+		depth--;
+	}
+	PG_END_TRY();
+	if (depth == 0)
+		pgl_statement_end();
+}
+
+void
+pgl_toplevel_init(void)
+{
+	previous_start = ExecutorStart_hook;
+	ExecutorStart_hook = start;
+	previous_run = ExecutorRun_hook;
+	ExecutorRun_hook = run;
+	previous_finish = ExecutorFinish_hook;
+	ExecutorFinish_hook = finish;
+	previous_end = ExecutorEnd_hook;
+	ExecutorEnd_hook = end;
+	previous_utility = ProcessUtility_hook;
+	ProcessUtility_hook = utility;
+}
