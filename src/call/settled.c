@@ -46,7 +46,7 @@ pgl_ledger_require_settled(void)
 					 errdetail("A budget applies, and records of calls are not in llm_ledger yet."),
 					 errhint("See llm_ledger_status and the server log; max_worker_processes may "
 							 "be too low.")));
-		pgl_ledger_want_writer();
+		pgl_ledger_want_writer(MyDatabaseId);
 		pgl_net_turn(Min(until_us, now_us + LOOK_AGAIN_US), pgl_wait_event_quota());
 	}
 }

@@ -648,12 +648,12 @@ pgl_ledger_orphans(uint32_t *databases, int max, bool queued_only, bool *later)
 }
 
 void
-pgl_ledger_want_writer(void)
+pgl_ledger_want_writer(uint32_t oid)
 {
 	Database *database;
 
 	pgl_shmem_lock();
-	database = make_database(MyDatabaseId);
+	database = make_database(oid);
 	if (database != NULL)
 	{
 		database->wanted = database->writer_pid == 0;

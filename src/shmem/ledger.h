@@ -186,8 +186,8 @@ extern void pgl_ledger_detach_launcher(void);
  * for the time of pgl_ledger_back_off; *later is set when there are such.
  */
 extern int pgl_ledger_orphans(uint32_t *databases, int max, bool queued_only, bool *later);
-/* Unlocked.  Ask for a writer for this database although nothing is queued. */
-extern void pgl_ledger_want_writer(void);
+/* Unlocked.  Ask for a writer for a database although nothing is queued. */
+extern void pgl_ledger_want_writer(uint32_t database);
 extern void pgl_ledger_report_written(int rows);
 extern void pgl_ledger_report_failure(const char *message);
 /*

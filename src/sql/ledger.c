@@ -103,7 +103,7 @@ pgl_llm_flush(PG_FUNCTION_ARGS)
 
 		if (now_us >= deadline_us)
 			PG_RETURN_BOOL(false);
-		pgl_ledger_want_writer();
+		pgl_ledger_want_writer(MyDatabaseId);
 		pgl_net_turn(Min(deadline_us, now_us + LOOK_AGAIN_US), wait_event());
 	}
 	PG_RETURN_BOOL(true);

@@ -2,14 +2,19 @@
  * launcher.c — starts a ledger writer for each database that needs one.
  *
  * Static worker, connected to no database: it can look into pg_database, and no further.  It is
- * woken when something is queued in a database without a writer.  A writer that dies soon is
- * started again after 1, 2, 4 .. 30 s; when there is no worker slot, the records stay in shared
- * memory, and backends that wait for them write the spill file themselves.
+ * woken when something is queued in a database without a writer.  Once after the server has
+ * started, or was promoted, it sends a writer to each database: an earlier run may have left
+ * intents there.  A writer that dies soon is started again after 1, 2, 4 .. 30 s; when there is no
+ * worker slot, the records stay in shared memory, and backends that wait for them write the spill
+ * file themselves.
  */
 #include "postgres.h"
 #include "../pg/compat.h"
 
+#include "access/heapam.h"
 #include "access/htup_details.h"
+#include "access/table.h"
+#include "access/tableam.h"
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "catalog/pg_database.h"
@@ -199,6 +204,32 @@ serve(Oid database)
 		start_writer(writer);
 }
 
+/* A writer looks into each database that allows connections. */
+static void
+visit_all(void)
+{
+	Relation catalog;
+	TableScanDesc scan;
+	HeapTuple tuple;
+
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	(void) GetTransactionSnapshot();
+	catalog = table_open(DatabaseRelationId, AccessShareLock);
+	scan = table_beginscan_catalog(catalog, 0, NULL);
+	while ((tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
+	{
+		Form_pg_database form = (Form_pg_database) GETSTRUCT(tuple);
+
+		if (form->datallowconn && !form->datistemplate &&
+			form->datconnlimit != DATCONNLIMIT_INVALID_DB)
+			pgl_ledger_want_writer(form->oid);
+	}
+	table_endscan(scan);
+	table_close(catalog, AccessShareLock);
+	CommitTransactionCommand();
+}
+
 /* Returns how long to sleep.  On a standby nobody tells us of the promotion. */
 static long
 serve_all(void)
@@ -235,6 +266,7 @@ start(void)
 void
 pgl_launcher_main(Datum arg)
 {
+	bool visited = false;
 	uint32_t wait_event;
 
 	start();
@@ -242,8 +274,14 @@ pgl_launcher_main(Datum arg)
 	pgstat_report_activity(STATE_IDLE, NULL);
 	for (;;)
 	{
-		long timeout_ms = serve_all();
+		long timeout_ms;
 
+		if (!visited && !RecoveryInProgress())
+		{
+			visit_all();
+			visited = true;
+		}
+		timeout_ms = serve_all();
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, timeout_ms,
 						 wait_event);
 		ResetLatch(MyLatch);
