@@ -482,13 +482,14 @@ COMMENT ON FUNCTION llm_render(text, text, jsonb) IS
 'The request that the first candidate would be sent: target, method, url, body; without credentials. No call, no side effect';
 
 CREATE FUNCTION llm_estimate(tenant text, query text, options jsonb DEFAULT '{}',
-	OUT rows bigint, OUT prompts bigint, OUT distinct_prompts bigint, OUT input_tokens bigint,
+	OUT rows bigint, OUT prompts bigint, OUT distinct_prompts bigint, OUT cached bigint,
+	OUT input_tokens bigint,
 	OUT max_output_tokens bigint, OUT min_cost_usd numeric, OUT max_cost_usd numeric,
 	OUT min_duration_s float8) RETURNS record
 LANGUAGE C VOLATILE PARALLEL UNSAFE COST 10000
 AS 'MODULE_PATHNAME', 'pgl_llm_estimate';
 COMMENT ON FUNCTION llm_estimate(text, text, jsonb) IS
-'What it would cost to call for every row of query, whose last column is the prompt. Runs the query, read-only and as the caller; no call. prompts: rows with one that is not NULL; input_tokens (estimated on the high side) and max_output_tokens of all of them; max_cost_usd: all of them on the dearest target, answers of full length; min_cost_usd: distinct prompts, on the cheapest target, tokens estimated on the low side, no answer; US dollars, NULL: a price is missing. min_duration_s: seconds that the rates allow at best, beginning with full buckets; 0: no rate binds. Attempts that fail and are billed come on top. Errors: 42501 not granted, 22023 and 42804 bad query, 25006 the query writes';
+'What it would cost to call for every row of query, whose last column is the prompt. Runs the query, read-only and as the caller; no call. prompts: rows with one that is not NULL; cached: distinct prompts whose answers are in the journal, if calls with these options would use it; input_tokens (estimated on the high side) and max_output_tokens of all of them; max_cost_usd: all of them on the dearest target, answers of full length; min_cost_usd: distinct prompts that are not cached, on the cheapest target, tokens estimated on the low side, no answer; US dollars, NULL: a price is missing. min_duration_s: seconds that the rates allow at best, beginning with full buckets; 0: no rate binds. Attempts that fail and are billed come on top. Errors: 42501 not granted, 22023 and 42804 bad query, 25006 the query writes';
 
 CREATE FUNCTION llm_check(probe boolean DEFAULT true,
 	OUT kind text, OUT name text, OUT ok boolean, OUT message text, OUT hint text)

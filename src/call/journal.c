@@ -7,6 +7,7 @@
 #include "catalog/pg_type.h"
 #include "common/cryptohash.h"
 #include "executor/spi.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/snapmgr.h"
 #include "utils/uuid.h"
@@ -15,6 +16,7 @@
 #include "../pg/compat.h"
 #include "journal.h"
 #include "settled.h"
+#include "state.h"
 
 #define KEY_VERSION "pgllm journal 1"
 
@@ -87,16 +89,16 @@ add_candidates(pg_cryptohash_ctx *hash, const PglPlan *plan)
 }
 
 void
-pgl_journal_make_key(const PglCall *call, unsigned char key[PGL_KEY_SIZE])
+pgl_journal_make_key(const PglPlan *plan, const PglChatRequest *request,
+					 unsigned char key[PGL_KEY_SIZE])
 {
-	const PglChatRequest *request = &call->request;
 	pg_cryptohash_ctx *hash = begin_hash();
 	int i;
 
 	add_text(hash, KEY_VERSION);
-	add_text(hash, call->plan->tenant->name);
-	add_text(hash, call->plan->route->name);
-	add_candidates(hash, call->plan);
+	add_text(hash, plan->tenant->name);
+	add_text(hash, plan->route->name);
+	add_candidates(hash, plan);
 	add_text(hash, request->system);
 	add_number(hash, request->has_temperature, request->temperature);
 	add_number(hash, request->has_top_p, request->top_p);
@@ -182,19 +184,32 @@ fill_outcome(Lookup *lookup, HeapTuple row, TupleDesc desc)
 	lookup->found = true;
 }
 
+static Datum
+key_datum(const unsigned char key[PGL_KEY_SIZE])
+{
+	bytea *value = palloc(VARHDRSZ + PGL_KEY_SIZE);
+
+	SET_VARSIZE(value, VARHDRSZ + PGL_KEY_SIZE);
+	memcpy(VARDATA(value), key, PGL_KEY_SIZE);
+	return PointerGetDatum(value);
+}
+
+/* What is committed counts, also in a transaction with an old snapshot. */
+static void
+push_newest_snapshot(void)
+{
+	PushActiveSnapshot(IsInParallelMode() ? GetActiveSnapshot() : GetLatestSnapshot());
+}
+
 static void
 look_up(const PglExtension *extension, void *arg)
 {
 	Oid types[] = {TEXTOID, BYTEAOID};
 	Lookup *lookup = arg;
-	bytea *key = palloc(VARHDRSZ + PGL_KEY_SIZE);
-	Datum values[2];
+	Datum values[] = {CStringGetTextDatum(lookup->call->plan->tenant->name),
+					  key_datum(lookup->call->key)};
 
-	SET_VARSIZE(key, VARHDRSZ + PGL_KEY_SIZE);
-	memcpy(VARDATA(key), lookup->call->key, PGL_KEY_SIZE);
-	values[0] = CStringGetTextDatum(lookup->call->plan->tenant->name);
-	values[1] = PointerGetDatum(key);
-	PushActiveSnapshot(IsInParallelMode() ? GetActiveSnapshot() : GetLatestSnapshot());
+	push_newest_snapshot();
 	if (SPI_execute_with_args(psprintf("SELECT response, finish_reason, target, model,"
 									   " input_tokens, output_tokens, call_id"
 									   " FROM %s.llm_journal WHERE tenant = $1 AND key = $2"
@@ -215,4 +230,51 @@ pgl_journal_find(PglCall *call)
 	pgl_ledger_require_settled();
 	pgl_catalog_run_as_owner(look_up, &lookup);
 	return lookup.found;
+}
+
+/* ---- many at once ---- */
+
+typedef struct KeyLookup
+{
+	const char *tenant;
+	unsigned char (*keys)[PGL_KEY_SIZE];
+	int n;
+	bool *found;
+} KeyLookup;
+
+static void
+look_up_keys(const PglExtension *extension, void *arg)
+{
+	KeyLookup *lookup = arg;
+	Oid types[] = {TEXTOID, BYTEAARRAYOID};
+	Datum *elements = palloc(sizeof(Datum) * lookup->n);
+	Datum values[2];
+	uint64 row;
+	int i;
+
+	for (i = 0; i < lookup->n; i++)
+		elements[i] = key_datum(lookup->keys[i]);
+	values[0] = CStringGetTextDatum(lookup->tenant);
+	values[1] =
+		PointerGetDatum(construct_array(elements, lookup->n, BYTEAOID, -1, false, TYPALIGN_INT));
+	push_newest_snapshot();
+	if (SPI_execute_with_args(psprintf("SELECT k.number FROM unnest($2) WITH ORDINALITY"
+									   " AS k (key, number) JOIN %s.llm_journal AS j USING (key)"
+									   " WHERE j.tenant = $1 AND j.expires_at > clock_timestamp()",
+									   extension->schema_name),
+							  2, types, values, NULL, true, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not read llm_journal");
+	for (row = 0; row < SPI_processed; row++)
+		lookup->found[column_int8(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, 1) - 1] = true;
+	PopActiveSnapshot();
+}
+
+void
+pgl_journal_find_keys(const char *tenant, unsigned char (*keys)[PGL_KEY_SIZE], int n, bool *found)
+{
+	KeyLookup lookup = {tenant, keys, n, found};
+
+	memset(found, 0, sizeof(bool) * n);
+	if (n > 0)
+		pgl_catalog_run_as_owner(look_up_keys, &lookup);
 }

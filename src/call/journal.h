@@ -9,10 +9,12 @@
 #ifndef PGL_CALL_JOURNAL_H
 #define PGL_CALL_JOURNAL_H
 
-#include "state.h"
+#include "memo.h"
+#include "plan.h"
 
 /* SHA-256 of all that decides the answer; the same in memo and journal. */
-extern void pgl_journal_make_key(const PglCall *call, unsigned char key[PGL_KEY_SIZE]);
+extern void pgl_journal_make_key(const PglPlan *plan, const PglChatRequest *request,
+								 unsigned char key[PGL_KEY_SIZE]);
 /* Throws 22023 if the call asks for the journal and its tenant keeps no answers. */
 extern bool pgl_journal_is_wanted(const PglTenant *tenant, const PglCallArgs *args);
 /*
@@ -20,6 +22,9 @@ extern bool pgl_journal_is_wanted(const PglTenant *tenant, const PglCallArgs *ar
  * an earlier run of the server left behind has been loaded.  Throws what SQL throws.
  */
 extern bool pgl_journal_find(PglCall *call);
+/* Which of the keys would be found: found[i] is set for those. */
+extern void
+pgl_journal_find_keys(const char *tenant, unsigned char (*keys)[PGL_KEY_SIZE], int n, bool *found);
 extern void pgl_journal_sha256(const void *bytes, size_t len, unsigned char out[PGL_KEY_SIZE]);
 
 #endif

@@ -126,7 +126,7 @@ pgl_share_begin(PglCall *call, const PglCallArgs *args)
 		go_live(call);
 		return;
 	}
-	pgl_journal_make_key(call, call->key);
+	pgl_journal_make_key(call->plan, &call->request, call->key);
 	call->has_key = true;
 	try_memo(call);
 }

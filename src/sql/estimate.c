@@ -9,8 +9,9 @@
  *
  * Two sums are kept.  The upper one takes every prompt for a call, counts tokens as reservations
  * do, and picks the dearest candidate and an answer of full length.  The lower one takes each
- * distinct prompt once, counts tokens on the low side, and picks the cheapest candidate and no
- * answer.  The cost of calls that all succeed at once lies between the two.
+ * distinct prompt once, unless its answer is in the journal and would be used, counts tokens on the
+ * low side, and picks the cheapest candidate and no answer.  The cost of calls that all succeed at
+ * once lies between the two.
  */
 #include "postgres.h"
 
@@ -24,6 +25,7 @@
 #include "utils/numeric.h"
 #include "utils/plancache.h"
 
+#include "../call/journal.h"
 #include "../call/plan.h"
 #include "../pg/compat.h"
 #include "../shmem/state.h"
@@ -32,7 +34,7 @@
 
 PG_FUNCTION_INFO_V1(pgl_llm_estimate);
 
-#define ESTIMATE_COLUMNS 8
+#define ESTIMATE_COLUMNS 9
 #define ROWS_PER_FETCH 500
 
 /* Not a cryptographic digest: who makes two of his prompts collide fools himself. */
@@ -41,16 +43,27 @@ typedef struct PromptDigest
 	uint64 half[2];
 } PromptDigest;
 
+/* A prompt that the journal has not been asked for yet. */
+typedef struct Pending
+{
+	int n;
+	unsigned char keys[ROWS_PER_FETCH][PGL_KEY_SIZE];
+	size_t bytes[ROWS_PER_FETCH];
+} Pending;
+
 /* Sums are in nano-USD per million tokens times tokens, as prices come. */
 typedef struct Estimate
 {
 	const PglPlan *plan;
-	size_t system_bytes; /* of the option system, sent with each prompt */
+	size_t system_bytes;    /* of the option system, sent with each prompt */
+	PglChatRequest request; /* the options, for keys of the journal */
+	Pending *pending;       /* NULL: calls would not use the journal */
 	HTAB *seen;
 	MemoryContext scratch; /* reset after each row */
 	int64 rows;
 	int64 prompts;
 	int64 distinct;
+	int64 cached; /* distinct prompts whose answers are in the journal */
 	int64 input_tokens;
 	int64 least_input_tokens; /* of distinct prompts */
 	int64 max_output_tokens;
@@ -74,48 +87,97 @@ is_new(Estimate *estimate, const char *prompt, int len)
 	return !found;
 }
 
-/* All candidates that may take a prompt of this size, cheapest and dearest. */
+/* The dearest of the candidates that may take a prompt of this size. */
 static void
-add_prompt(Estimate *estimate, size_t bytes, bool distinct)
+add_prompt(Estimate *estimate, size_t bytes)
 {
-	int64 most_input = pgl_plan_most_input(bytes);
-	int64 least_input = pgl_plan_least_input(bytes);
-	__int128 least = -1;
+	int64 input = pgl_plan_most_input(bytes);
 	__int128 most = 0;
 	int64 output = 0;
 	bool eligible = false;
 	int c;
 
+	estimate->prompts++;
 	for (c = 0; c < estimate->plan->ncandidates; c++)
 	{
 		const PglCandidate *candidate = &estimate->plan->candidates[c];
 		const int64 *price = candidate->target->price;
-		__int128 cost;
 
 		if (candidate->dropped || !pgl_plan_fits(candidate, bytes))
 			continue;
 		eligible = true;
 		output = Max(output, candidate->max_tokens);
-		estimate->least_unknown |= price[PGL_PRICE_INPUT] == PGL_PRICE_NONE;
 		estimate->most_unknown |=
 			price[PGL_PRICE_INPUT] == PGL_PRICE_NONE || price[PGL_PRICE_OUTPUT] == PGL_PRICE_NONE;
-		cost = (__int128) least_input * price[PGL_PRICE_INPUT];
-		least = least < 0 ? cost : Min(least, cost);
-		most = Max(most, (__int128) most_input * price[PGL_PRICE_INPUT] +
+		most = Max(most, (__int128) input * price[PGL_PRICE_INPUT] +
 							 (__int128) candidate->max_tokens * price[PGL_PRICE_OUTPUT]);
 	}
-	estimate->prompts++;
-	estimate->distinct += distinct;
 	if (!eligible)
 		return;
-	estimate->input_tokens += most_input;
+	estimate->input_tokens += input;
 	estimate->max_output_tokens += output;
 	estimate->most_cost += most;
-	if (distinct)
+}
+
+/* The cheapest of them, for a prompt that will be sent. */
+static void
+add_distinct(Estimate *estimate, size_t bytes)
+{
+	int64 input = pgl_plan_least_input(bytes);
+	__int128 least = -1;
+	int c;
+
+	for (c = 0; c < estimate->plan->ncandidates; c++)
 	{
-		estimate->least_input_tokens += least_input;
-		estimate->least_cost += Max(least, 0);
+		const PglCandidate *candidate = &estimate->plan->candidates[c];
+		int64 price = candidate->target->price[PGL_PRICE_INPUT];
+
+		if (candidate->dropped || !pgl_plan_fits(candidate, bytes))
+			continue;
+		estimate->least_unknown |= price == PGL_PRICE_NONE;
+		least = least < 0 ? (__int128) input * price : Min(least, (__int128) input * price);
 	}
+	if (least < 0)
+		return;
+	estimate->least_input_tokens += input;
+	estimate->least_cost += least;
+}
+
+/* What is in the journal is not sent. */
+static void
+ask_journal(Estimate *estimate)
+{
+	Pending *pending = estimate->pending;
+	bool found[ROWS_PER_FETCH];
+	int i;
+
+	if (pending == NULL)
+		return;
+	pgl_journal_find_keys(estimate->plan->tenant->name, pending->keys, pending->n, found);
+	for (i = 0; i < pending->n; i++)
+	{
+		estimate->cached += found[i];
+		if (!found[i])
+			add_distinct(estimate, pending->bytes[i]);
+	}
+	pending->n = 0;
+}
+
+static void
+note_distinct(Estimate *estimate, const char *utf8, size_t len, size_t bytes)
+{
+	Pending *pending = estimate->pending;
+
+	estimate->distinct++;
+	if (pending == NULL)
+	{
+		add_distinct(estimate, bytes);
+		return;
+	}
+	estimate->request.prompt = utf8;
+	estimate->request.prompt_len = len;
+	pgl_journal_make_key(estimate->plan, &estimate->request, pending->keys[pending->n]);
+	pending->bytes[pending->n++] = bytes;
 }
 
 static void
@@ -125,6 +187,7 @@ add_row(Estimate *estimate, Datum value, bool isnull)
 	char *bytes;
 	int len;
 	char *utf8;
+	size_t utf8_len;
 
 	estimate->rows++;
 	if (isnull)
@@ -137,8 +200,10 @@ add_row(Estimate *estimate, Datum value, bool isnull)
 						errmsg("prompt of row " INT64_FORMAT " must not be empty", estimate->rows),
 						errhint("A call with it would be an error too; leave such rows out.")));
 	utf8 = pg_server_to_any(bytes, len, PG_UTF8);
-	add_prompt(estimate, estimate->system_bytes + (utf8 == bytes ? len : (int) strlen(utf8)),
-			   is_new(estimate, bytes, len));
+	utf8_len = utf8 == bytes ? (size_t) len : strlen(utf8);
+	add_prompt(estimate, estimate->system_bytes + utf8_len);
+	if (is_new(estimate, bytes, len))
+		note_distinct(estimate, utf8, utf8_len, estimate->system_bytes + utf8_len);
 }
 
 /* ---- the query ---- */
@@ -211,6 +276,7 @@ read_rows(Estimate *estimate, const char *sql)
 			MemoryContextReset(estimate->scratch);
 		}
 		SPI_freetuptable(table);
+		ask_journal(estimate);
 	}
 	SPI_cursor_close(portal);
 }
@@ -336,7 +402,7 @@ seconds_of_candidates(const PglPlan *plan, PglDimension dimension, double amount
 static double
 least_seconds(const Estimate *estimate)
 {
-	const double amount[] = {[PGL_DIM_REQUESTS] = (double) estimate->distinct,
+	const double amount[] = {[PGL_DIM_REQUESTS] = (double) (estimate->distinct - estimate->cached),
 							 [PGL_DIM_TOKENS] = (double) estimate->least_input_tokens};
 	double longest = 0;
 	PglDimension dimension;
@@ -375,23 +441,52 @@ form_row(FunctionCallInfo fcinfo, const Estimate *estimate)
 		Int64GetDatum(estimate->rows),
 		Int64GetDatum(estimate->prompts),
 		Int64GetDatum(estimate->distinct),
+		Int64GetDatum(estimate->cached),
 		Int64GetDatum(estimate->input_tokens),
 		Int64GetDatum(estimate->max_output_tokens),
 		usd(estimate->least_cost),
 		usd(estimate->most_cost),
 		Float8GetDatum(least_seconds(estimate)),
 	};
-	bool nulls[ESTIMATE_COLUMNS] = {[5] = estimate->least_unknown, [6] = estimate->most_unknown};
+	bool nulls[ESTIMATE_COLUMNS] = {[6] = estimate->least_unknown, [7] = estimate->most_unknown};
 
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
 	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls));
 }
 
+static char *
+to_utf8(const char *source)
+{
+	return source == NULL ? NULL : pg_server_to_any(source, strlen(source), PG_UTF8);
+}
+
 static size_t
 utf8_length(const char *source)
 {
-	return source == NULL ? 0 : strlen(pg_server_to_any(source, strlen(source), PG_UTF8));
+	return source == NULL ? 0 : strlen(to_utf8(source));
+}
+
+/* As call.c makes it: keys must be the same. */
+static void
+set_request(Estimate *estimate, const PglCallArgs *args)
+{
+	PglChatRequest *request = &estimate->request;
+	const char **stop = palloc(sizeof(char *) * Max(args->nstop, 1));
+	int i;
+
+	if (!pgl_journal_is_wanted(estimate->plan->tenant, args))
+		return;
+	for (i = 0; i < args->nstop; i++)
+		stop[i] = to_utf8(args->stop[i]);
+	request->system = to_utf8(args->system);
+	request->stop = stop;
+	request->nstop = args->nstop;
+	request->has_temperature = args->has_temperature;
+	request->temperature = args->temperature;
+	request->has_top_p = args->has_top_p;
+	request->top_p = args->top_p;
+	estimate->pending = palloc0(sizeof(Pending));
 }
 
 static HTAB *
@@ -426,6 +521,7 @@ pgl_llm_estimate(PG_FUNCTION_ARGS)
 	{
 		estimate.plan =
 			pgl_plan_build(&args, estimate.system_bytes, (const PglSnapshot **) &pinned);
+		set_request(&estimate, &args);
 		run_query(&estimate, text_to_cstring(PG_GETARG_TEXT_PP(1)));
 		row = form_row(fcinfo, &estimate);
 	}
