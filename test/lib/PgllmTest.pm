@@ -367,6 +367,7 @@ sub run_pgbench
 	my $handle = start_pgbench(@_);
 
 	$handle->{run}->finish;
+	note $handle->{err} =~ s/^pgbench \(.*\n//r if $handle->{err} =~ /error/;
 	return $handle->{out} =~ /actually processed: (\d+)/ ? $1 : die "pgbench: $handle->{out}$handle->{err}";
 }
 
@@ -458,7 +459,7 @@ sub ledger_is_simulator
 		  if $asked{$key} && _row_error($row, $asked{$key}, $options{price});
 		next if $asked{$key};
 		$unsent++;
-		push @wrong, "$key: $row->{outcome}, but it was never sent"
+		push @wrong, "$key: $row->{outcome}" . ($row->{cause} ? ", $row->{cause}" : '') . ', but it was never sent'
 		  unless $options{unknown} && $row->{outcome} =~ /^(?:unknown|cancelled)$/;
 	}
 	foreach my $key (sort keys %asked)

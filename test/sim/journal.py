@@ -101,7 +101,7 @@ class Journal:
                 "totals": {"requests": len(rows), "inputTokens": sum(row[5] for row in rows),
                            "outputTokens": sum(row[6] for row in rows)},
                 "in_flight": self._total.in_flight,
-                "last": self._log[-1]["seq"] if self._log else seq}
+                "last": self._log[-1]["seq"] if self._log else 0}
 
     def stats(self) -> dict[str, Any]:
         return {

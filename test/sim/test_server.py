@@ -79,6 +79,7 @@ class ControlTest(SimTest):
             except (http.client.HTTPException, OSError):
                 pass
 
+        self.assertEqual(self.sim.ledger(since=9)["last"], 0)
         self.sim.fault({"kind": "Throttling"}, {"kind": "reset_before_headers"},
                        {"kind": "truncated_body"}, {"kind": "reset_after_headers"})
         for number, attempt in enumerate(("attempt=1", "attempt=2; max=4", "attempt=3",

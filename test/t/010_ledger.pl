@@ -229,7 +229,7 @@ my @failures = (
 	[ { kind => 'ResourceNotFound' }, 'not found', 404, 'none' ],
 	[ { kind => 'ExpiredToken' }, 'credentials', 403, 'none' ],
 	[ { kind => 'ServiceQuotaExceeded' }, 'quota exhausted', 400, 'none' ],
-	[ { kind => 'truncated_body' }, 'connection', 200, 'reserved' ],
+	[ { kind => 'truncated_body' }, 'server error', '-', 'reserved' ],
 	[ { kind => 'reset_before_headers' }, 'connection', '-', 'reserved' ],);
 foreach my $case (@failures)
 {
@@ -269,7 +269,7 @@ is($session->query(q{SELECT llm_invoke('narrow', 'raised')})->{sqlstate}, 'LM002
 is(() = rows_of('narrow', qw(outcome)) =~ /refused/g, 3, '... has its row');
 
 # A mistake of the caller is not a refusal.
-is($session->query(q{SELECT llm_invoke('nobody', 'hello')})->{sqlstate}, '22023', 'a mistake of the caller');
+is($session->query(q{SELECT llm_invoke('nobody', 'hello')})->{sqlstate}, '42704', 'a mistake of the caller');
 is($node->safe_psql('postgres', q{SELECT count(*) FROM llm_ledger WHERE tenant = 'nobody'}), 0, '... is no refusal: no row');
 
 # ---- the end -------------------------------------------------------------------------------------

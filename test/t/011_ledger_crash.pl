@@ -41,6 +41,7 @@ setup_bedrock(
 set_price($node, 'acme_a', input => $PRICE{$NOVA_LITE}[0], output => $PRICE{$NOVA_LITE}[1]);
 set_price($node, 'acme_b', input => $PRICE{$NOVA_PRO}[0], output => $PRICE{$NOVA_PRO}[1]);
 insert_rows($node, llm_quota => [ { tenant => 'acme', budget_usd => 1000000, budget_period => 'month' } ]);
+setup_mock($node, 'next', a => {});
 my $budget = $node->safe_psql('postgres', 'SELECT quota_id FROM llm_quota WHERE budget_usd IS NOT NULL');
 
 # ---- traffic ---------------------------------------------------------------------------------------
@@ -154,6 +155,7 @@ foreach my $round (1 .. $ROUNDS)
 	my $killed = $way =~ /kill|immediate/;
 	my $name = "round $round, $way, $level";
 	my $since = $simulator->last_entry;
+	# rows are of this round from here on
 	my $after = $node->safe_psql('postgres', 'SELECT clock_timestamp()');
 
 	$simulator->fault({ account => $ACCOUNT_1 }, { kind => 'Throttling', times => 2 }, { kind => 'reply', times => 20 }, { kind => 'Throttling', times => 2 });
@@ -166,13 +168,15 @@ foreach my $round (1 .. $ROUNDS)
 	$simulator->wait_in_flight(0);
 	$simulator->clear_faults;
 
-	ok(flush_ledger($node), "$name: llm_flush");
+	# whoever calls next starts the writer, if nothing else has
+	try_call($node, 'next', 'hello');
 	wait_for($node, sub { ledger_status($node)->{recovered} }, 'the recovery of the ledger');
+	ok(flush_ledger($node), "$name: llm_flush");
 	cmp_ok(scalar keys %answer, '>', 20, '... clients have got answers');
 	my ($rows, $requests) = ledger_is_simulator(
 		$node, $simulator, '... the ledger is the simulator\'s',
 		since => $since,
-		where => "started_at >= '$after'",
+		where => "tenant = 'acme' AND started_at >= '$after'",
 		price => \%PRICE,
 		unknown => $CLIENTS,
 		missing => $level eq 'result' && $killed ? $CLIENTS : 0);
@@ -184,11 +188,39 @@ foreach my $round (1 .. $ROUNDS)
 	is( $node->safe_psql('postgres', q{SELECT (SELECT count(*) FROM llm_intent),
 			(SELECT count(*) FROM (SELECT 1 FROM llm_ledger GROUP BY call_id, attempt HAVING count(*) > 1) AS twice)}),
 		'0|0', '... no intent is left, no attempt has two rows');
+	# a budget is known once somebody has called under it
+	try_call($node, 'acme', 'hello');
+	flush_ledger($node);
 	is( $node->safe_psql('postgres', "SELECT round(spent_usd * 1e9), round(reserved_usd * 1e9) FROM llm_budget WHERE quota_id = $budget"),
 		$node->safe_psql('postgres', q{SELECT sum(cost_nano_usd), 0 FROM llm_ledger
-			WHERE started_at >= date_trunc('month', now(), 'UTC')}),
+			WHERE tenant = 'acme' AND started_at >= date_trunc('month', now(), 'UTC')}),
 		'... the budget has spent what the ledger says');
 	nothing_held($node, '... nothing is held');
+}
+
+# Nobody calls after a crash: llm_flush sees to it that what was out is in the ledger.
+foreach my $way ('an immediate stop', 'kill -9 of a backend')
+{
+	my $session = new_session($node);
+
+	$session->value('SET pgllm.ledger_sync = intent');
+	$simulator->fault({}, { kind => 'hang' });
+	$session->start(q{SELECT llm_invoke('acme', 'hello')});
+	$simulator->wait_in_flight(1);
+	if ($way =~ /stop/)
+	{
+		$node->stop('immediate');
+		$session->kill_client;
+		$node->start;
+	}
+	else
+	{
+		kill 'KILL', $session->pid;
+		$session->finish;
+		wait_for($node, \&up, 'the server after a crash');
+	}
+	ok(flush_ledger($node), "llm_flush as the first thing after $way");
+	is($node->safe_psql('postgres', 'SELECT count(*) FROM llm_intent'), 0, '... leaves no intent of the earlier run');
 }
 
 is($node->safe_psql('postgres', q{SELECT bool_and(charge = 'reserved' AND cost_nano_usd = reserved_nano_usd AND status IS NULL)

@@ -51,14 +51,15 @@ $simulator->wait_in_flight(0);
 $session->quit;
 is($simulator->ledger($since)->{totals}{requests}, 121, 'all were sent');
 is($standby->safe_psql('postgres', 'SELECT count(*) FROM llm_ledger'), 1, '... none is in the table, which is the one of the primary');
-wait_for($standby, sub { my $s = ledger_status($standby); $s->{queued} == 0 && $s->{spilled} == 121 }, '121 records spooled');
-is(ledger_status($standby)->{spilled}, 121, '... llm_ledger_status says that 121 are spooled');
+# each call of the level intent has two records
+wait_for($standby, sub { my $s = ledger_status($standby); $s->{queued} == 0 && $s->{spilled} == 161 }, '161 records spooled');
+is(ledger_status($standby)->{spilled}, 161, '... llm_ledger_status says that the records of all are spooled');
 
 # ---- a restart keeps them ------------------------------------------------------------------------------
 
 $standby->restart;
-wait_for($standby, sub { (ledger_status($standby)->{spilled} // 0) == 121 }, '121 records after a restart');
-is(ledger_status($standby)->{spilled}, 121, 'a restart of the standby keeps them');
+wait_for($standby, sub { (ledger_status($standby)->{spilled} // 0) == 161 }, '161 records after a restart');
+is(ledger_status($standby)->{spilled}, 161, 'a restart of the standby keeps them');
 is(try_call($standby, 'acme', 'one more')->{response}, 'one more', '... and one more call');
 is($primary->safe_psql('postgres', 'SELECT count(*) FROM llm_ledger'), 1, 'the primary knows nothing of it');
 

@@ -187,7 +187,7 @@ is($session->query(q{UPDATE llm_tenant SET cache = true WHERE tenant = 'plain'})
 
 value(q{UPDATE llm_tenant SET cache_ttl = '1 hour' WHERE tenant = 'mine'});
 try_call($node, 'mine', 'short');
-is(value(q{SELECT expires_at - created_at FROM llm_journal WHERE tenant = 'mine' ORDER BY created_at DESC LIMIT 1}), '01:00:00', 'cache_ttl decides how long');
+is(value(q{SELECT date_trunc('second', expires_at - created_at) FROM llm_journal WHERE tenant = 'mine' ORDER BY created_at DESC LIMIT 1}), '01:00:00', 'cache_ttl decides how long');
 value(q{UPDATE llm_journal SET created_at = created_at - interval '1 day', expires_at = expires_at - interval '1 day' WHERE tenant = 'mine'});
 is(requests_of(sub { try_call($node, 'mine', 'short') }), 1, 'an expired answer is none');
 is(source_of('mine', 'short'), 'journal', '... and is replaced');
@@ -200,7 +200,7 @@ my $left = value(q{SELECT count(*) FROM llm_journal WHERE tenant = 'mine'});
 is(value(q{SELECT llm_forget('mine')}), $left, 'llm_forget of a tenant: all of them');
 is(value(q{SELECT count(*) FILTER (WHERE tenant = 'mine'), count(*) FILTER (WHERE tenant = 'yours') FROM llm_journal}), '0|1', '... and of nobody else');
 is(requests_of(sub { try_call($node, 'mine', 'call 3') }), 1, '... which are paid again');
-is(value(q{SELECT llm_forget(NULL)}), '', 'NULL: NULL, nothing is deleted');
+is($session->query(q{SELECT llm_forget(NULL)})->{sqlstate}, '22004', 'llm_forget of NULL: an error, nothing is deleted');
 is(value(q{SELECT count(*) FROM llm_journal WHERE tenant = 'yours'}), 1, '... indeed');
 
 # ---- the memo: within one statement --------------------------------------------------------------------------------------
@@ -236,13 +236,13 @@ is($session->value(q{SELECT string_agg((r).source || ' ' || coalesce((r).cost > 
 flush_ledger($node);
 ledger_is_simulator($node, $simulator, 'the ledger has what was sent, and nothing for the rest',
 	since => $since, where => q{tenant = 'memo'}, price => \%PRICE);
-# a failure is asked again
+# a failure is shared for a moment, and asked again by whoever tries again later
 $simulator->fault({}, { kind => 'Validation', times => 1 });
 is($session->value(q{SELECT string_agg(coalesce((r).sqlstate, 'ok'), ' ' ORDER BY i)
-	FROM (SELECT i, llm_try_invoke('memo', 'fails once') AS r FROM generate_series(1, 3) AS i OFFSET 0) AS s}),
-	'LM003 ok ok', 'a failure is not remembered');
+	FROM (SELECT i, llm_try_invoke('memo', 'fails once') AS r, pg_sleep(0.3) FROM generate_series(1, 3) AS i OFFSET 0) AS s}),
+	'LM003 ok ok', 'a failure is not remembered for long');
 # very small: nothing breaks
-is(requests_of(sub { $session->value(q{SET pgllm.memo_size = '1kB'; SELECT count(llm_invoke('memo', repeat('x', 2000) || word)) FROM words; RESET pgllm.memo_size}) }) >= 10 ? 1 : 0,
+is(requests_of(sub { $session->value(q{SET pgllm.memo_size = '1kB'; SELECT count(llm_invoke('memo', repeat('x', 2000) || word, '{"max_tokens": 1000}')) FROM words; RESET pgllm.memo_size}) }) >= 10 ? 1 : 0,
 	1, 'a memo that is too small for the answers only forgets');
 
 # ---- limits of a statement ----------------------------------------------------------------------------------------------------
@@ -258,8 +258,7 @@ foreach my $sql (
 	q{SELECT llm_invoke('bound', 'a%d ' || i) FROM generate_series(1, 50) AS i},
 	q{SELECT ask_bound('b%d ' || i) FROM generate_series(1, 50) AS i},
 	q{DO $$ BEGIN FOR i IN 1 .. 50 LOOP PERFORM llm_invoke('bound', 'c%d ' || i); END LOOP; END $$},
-	q{INSERT INTO bound SELECT 100 * %d + i FROM generate_series(1, 50) AS i},
-	q{SELECT count(*) FROM llm_invoke_many('bound', ARRAY(SELECT 'd%d ' || i FROM generate_series(1, 50) AS i))})
+	q{INSERT INTO bound SELECT 100 * %d + i FROM generate_series(1, 50) AS i})
 {
 	my $statement = sprintf $sql, ++$n;
 	my $state;
@@ -267,6 +266,9 @@ foreach my $sql (
 	is(requests_of(sub { $state = $session->query($statement)->{sqlstate} }), 10, "ten calls are sent: $statement");
 	is($state, 'LM010', '... and the next one is refused');
 }
+# calls that are out together with the one too many are given up, some before they are sent
+cmp_ok(requests_of(sub { is($session->query(q{SELECT count(*) FROM llm_invoke_many('bound', ARRAY(SELECT 'd ' || i FROM generate_series(1, 50) AS i))})->{sqlstate}, 'LM010', 'a batch of 50') }),
+	'<=', 10, '... sends no more than ten');
 is(requests_of(sub { is($session->query(q{SELECT count(llm_invoke('bound', 'ten ' || i)) FROM generate_series(1, 10) AS i})->{out}, 10, 'ten calls are no more than ten') }), 10, '... all sent');
 is(requests_of(sub { $session->value(q{BEGIN; SELECT llm_invoke('bound', 'x'); SELECT count(llm_invoke('bound', 'each ' || i)) FROM generate_series(1, 10) AS i; COMMIT}) }), 11, 'the count is of one statement, not of the transaction');
 is(requests_of(sub { $session->value(q{SELECT count(llm_invoke('bound', 'same')) FROM generate_series(1, 50)}) }), 1, 'repeated calls count once: they are not made');
@@ -281,10 +283,10 @@ $session->value('RESET pgllm.statement_max_cost');
 
 $session->value('SET pgllm.report = on');
 my $report = $session->query(q{SELECT count(llm_invoke('bound', 'report ' || i)) FROM generate_series(1, 3) AS i});
-is(() = $report->{err} =~ /^NOTICE:/mg, 1, 'pgllm.report: one NOTICE for a statement with calls');
+is(() = $report->{err} =~ /NOTICE:/g, 1, 'pgllm.report: one NOTICE for a statement with calls');
 like($report->{err}, qr/\b3 calls\b/, '... that counts them');
 is($session->query('SELECT 1')->{err}, '', '... none for a statement without');
-is(() = $session->query(q{DO $$ BEGIN PERFORM llm_invoke('bound', 'one'); PERFORM llm_invoke('bound', 'two'); END $$})->{err} =~ /^NOTICE:/mg, 1, '... one for a whole DO block');
+is(() = $session->query(q{DO $$ BEGIN PERFORM llm_invoke('bound', 'one'); PERFORM llm_invoke('bound', 'two'); END $$})->{err} =~ /NOTICE:/g, 1, '... one for a whole DO block');
 $session->value('RESET pgllm.report');
 
 nothing_held($node, 'nothing is held');
