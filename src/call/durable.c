@@ -4,8 +4,8 @@
  * A call that waits never blocks the others of its backend: it is watched by the engine, which asks
  * once per turn what has become durable; whoever takes records off sets our latch.  When nothing
  * has happened for pgllm.ledger_timeout, this backend writes what is queued to the spill file by
- * itself.  Rows are keyed by call and attempt, so it does not matter if the writer wakes up
- * meanwhile.
+ * itself; when that does not help either for as long again, the call fails.  Rows are keyed by call
+ * and attempt, so it does not matter if the writer wakes up meanwhile.
  */
 #include "postgres.h"
 
@@ -17,6 +17,7 @@
 #include "state.h"
 
 #define HELP_BATCH 512
+#define LOOK_AGAIN_US INT64_C(20000)
 
 void
 pgl_durable_await(PglCall *call, PglCallPhase phase, uint64_t number)
@@ -43,27 +44,37 @@ help(uint32_t database)
 	return drain.count;
 }
 
+static int
+wait_until(PglCall *call, int64_t until_us)
+{
+	pgl_engine_watch(call);
+	pgl_engine_set_timer(call, until_us);
+	return 0;
+}
+
 int
 pgl_durable_poll(PglCall *call)
 {
-	int64_t now_us = pgl_clock_us();
+	int64_t timeout_us = (int64_t) pgl_guc_ledger_timeout * 1000;
 
 	while (pgl_ledger_durable() < call->awaited)
 	{
-		if (now_us - call->awaited_since_us < (int64_t) pgl_guc_ledger_timeout * 1000)
-		{
-			pgl_engine_watch(call);
-			pgl_engine_set_timer(call,
-								 call->awaited_since_us + (int64_t) pgl_guc_ledger_timeout * 1000);
-			return 0;
-		}
-		if (help(MyDatabaseId) <= 0)
-			return pgl_ledger_durable() < call->awaited ? -1 : 1;
+		int64_t now_us = pgl_clock_us();
+		int64_t waited_us = now_us - call->awaited_since_us;
+
+		if (waited_us < timeout_us)
+			return wait_until(call, call->awaited_since_us + timeout_us);
+		if (help(MyDatabaseId) > 0)
+			continue;
+		/* Somebody else is at it, or it cannot be written. */
+		if (waited_us >= 2 * timeout_us)
+			return -1;
+		return wait_until(call, now_us + LOOK_AGAIN_US);
 	}
 	return 1;
 }
 
-bool
+void
 pgl_durable_make_room(void)
 {
 	PglLedgerView *rows;
@@ -74,7 +85,8 @@ pgl_durable_make_room(void)
 	for (i = 0; i < n; i++)
 		if (rows[i].queued > 0 && (longest < 0 || rows[i].queued > rows[longest].queued))
 			longest = i;
-	return longest >= 0 && help(rows[longest].database) > 0;
+	if (longest >= 0)
+		(void) help(rows[longest].database);
 }
 
 /*

@@ -232,15 +232,18 @@ static void
 wait_for_ledger(PglCall *call, int64_t now_us)
 {
 	int64_t patience_us = (int64_t) pgl_guc_ledger_timeout * 1000;
+	int64_t waited_us;
 
 	if (call->ledger_full_since_us == 0)
 		call->ledger_full_since_us = now_us;
-	if (now_us >= call->deadline_us ||
-		(now_us - call->ledger_full_since_us >= patience_us && !pgl_durable_make_room()))
+	waited_us = now_us - call->ledger_full_since_us;
+	if (now_us >= call->deadline_us || waited_us >= 2 * patience_us)
 	{
 		pgl_outcome_ledger_full(call);
 		return;
 	}
+	if (waited_us >= patience_us)
+		pgl_durable_make_room();
 	call->admission.wait_limit = NULL;
 	call->wait_until_us = Min(call->deadline_us, now_us + LEDGER_LOOK_AGAIN_US);
 	begin_wait(call, now_us);
@@ -370,7 +373,8 @@ pgl_engine_advance(PglCall *call)
 static bool
 has_come(const PglCall *call, uint64_t durable)
 {
-	return call->phase == PGL_CALL_FOLLOWING ? !pgl_share_is_led(call) : call->awaited <= durable;
+	return call->phase == PGL_CALL_FOLLOWING ? !pgl_share_must_follow(call)
+											 : call->awaited <= durable;
 }
 
 static void

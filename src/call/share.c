@@ -17,35 +17,6 @@
 
 #define LOOK_AGAIN_US INT64_C(20000)
 
-/* Nobody else has the answer, or will have it: the call goes out. */
-static void
-go_live(PglCall *call)
-{
-	int64_t worst = -1;
-	int c;
-
-	for (c = 0; c < call->plan->ncandidates; c++)
-	{
-		const PglCandidate *candidate = &call->plan->candidates[c];
-
-		if (candidate->dropped)
-			continue;
-		worst = Max(worst, candidate->worst_nano_usd);
-		if (candidate->worst_nano_usd < 0)
-		{
-			worst = -1;
-			break;
-		}
-	}
-	pgl_statement_take(worst);
-	call->statement = pgl_statement_current()->number;
-	call->statement_reserve = worst;
-	call->outcome.source = "live";
-	call->is_live = true;
-	call->phase = PGL_CALL_ADMITTING;
-	pgl_meter_started(call);
-}
-
 /* Somebody else's answer, already in call->outcome, is this call's. */
 static void
 take_over(PglCall *call, const char *source)
@@ -59,13 +30,52 @@ take_over(PglCall *call, const char *source)
 }
 
 static void
-follow(PglCall *call, bool memo)
+follow(PglCall *call, PglFollow what)
 {
-	call->follows_memo = memo;
+	call->follows = what;
 	call->phase = PGL_CALL_FOLLOWING;
 	pgl_engine_watch(call);
-	pgl_engine_set_timer(call, memo ? call->deadline_us
-									: Min(call->deadline_us, pgl_clock_us() + LOOK_AGAIN_US));
+	pgl_engine_set_timer(call, what == PGL_FOLLOW_FLIGHT
+								   ? Min(call->deadline_us, pgl_clock_us() + LOOK_AGAIN_US)
+								   : call->deadline_us);
+}
+
+/* The dearest candidate; -1: one has no price. */
+static int64_t
+worst_case(const PglPlan *plan)
+{
+	int64_t worst = 0;
+	int c;
+
+	for (c = 0; c < plan->ncandidates; c++)
+	{
+		const PglCandidate *candidate = &plan->candidates[c];
+
+		if (candidate->dropped)
+			continue;
+		if (candidate->worst_nano_usd < 0)
+			return -1;
+		worst = Max(worst, candidate->worst_nano_usd);
+	}
+	return worst;
+}
+
+/* Nobody else has the answer, or will have it: the call goes out, if its statement may pay. */
+static void
+go_live(PglCall *call)
+{
+	call->statement_reserve = worst_case(call->plan);
+	if (pgl_statement_must_wait(call->statement_reserve))
+	{
+		follow(call, PGL_FOLLOW_ROOM);
+		return;
+	}
+	pgl_statement_take(call->statement_reserve);
+	call->statement = pgl_statement_current()->number;
+	call->outcome.source = "live";
+	call->is_live = true;
+	call->phase = PGL_CALL_ADMITTING;
+	pgl_meter_started(call);
 }
 
 /* The journal is asked after the key is claimed: what the last owner has paid for is there. */
@@ -80,7 +90,7 @@ try_journal(PglCall *call)
 	call->owns_flight = call->owns_flight || pgl_flight_claim(call->key);
 	if (!call->owns_flight)
 	{
-		follow(call, false);
+		follow(call, PGL_FOLLOW_FLIGHT);
 		return;
 	}
 	if (!pgl_journal_find(call))
@@ -105,7 +115,7 @@ try_memo(PglCall *call)
 			take_over(call, "memo");
 			break;
 		case PGL_MEMO_LEADING:
-			follow(call, true);
+			follow(call, PGL_FOLLOW_MEMO);
 			break;
 		case PGL_MEMO_MISS:
 			call->leads_memo = true;
@@ -134,24 +144,41 @@ pgl_share_begin(PglCall *call, const PglCallArgs *args)
 void
 pgl_share_look_again(PglCall *call)
 {
-	if (pgl_share_is_led(call))
+	if (pgl_share_must_follow(call))
 	{
 		if (pgl_clock_us() >= call->deadline_us)
 			pgl_outcome_deadline(call);
 		else
-			follow(call, call->follows_memo);
+			follow(call, call->follows);
 		return;
 	}
-	if (call->follows_memo)
-		try_memo(call);
-	else
-		try_journal(call);
+	switch (call->follows)
+	{
+		case PGL_FOLLOW_MEMO:
+			try_memo(call);
+			break;
+		case PGL_FOLLOW_FLIGHT:
+			try_journal(call);
+			break;
+		case PGL_FOLLOW_ROOM:
+			go_live(call);
+			break;
+	}
 }
 
 bool
-pgl_share_is_led(const PglCall *call)
+pgl_share_must_follow(const PglCall *call)
 {
-	return call->follows_memo ? pgl_memo_is_led(call->key) : pgl_flight_is_taken(call->key);
+	switch (call->follows)
+	{
+		case PGL_FOLLOW_MEMO:
+			return pgl_memo_is_led(call->key);
+		case PGL_FOLLOW_FLIGHT:
+			return pgl_flight_is_taken(call->key);
+		case PGL_FOLLOW_ROOM:
+			return pgl_statement_must_wait(call->statement_reserve);
+	}
+	return false;
 }
 
 void

@@ -4,7 +4,8 @@
  *	ADMITTING  wants a decision (admit.h)
  *	QUEUED     holds a ticket for a limit; its turn comes by timer or by being woken
  *	BACKOFF    waits for a cool-down or before another try, by timer
- *	FOLLOWING  the same call is in flight already, in this statement or in another backend
+ *	FOLLOWING  the same call is in flight already, in this statement or in another backend; or the
+ *	           calls of this statement in flight may spend all that it may
  *	INTENDING  waits until the record that it is about to leave is durable
  *	SENDING    a transfer is in flight
  *	ANSWERING  an in-process provider takes its time, by timer
@@ -50,6 +51,14 @@ typedef struct PglAttempt
 	char error_name[96];
 	char message[256];
 } PglAttempt;
+
+/* Whom a call in FOLLOWING waits for. */
+typedef enum PglFollow
+{
+	PGL_FOLLOW_MEMO,   /* the same call of this statement */
+	PGL_FOLLOW_FLIGHT, /* the same call of another backend */
+	PGL_FOLLOW_ROOM    /* others of this statement, which have reserved what it may still spend */
+} PglFollow;
 
 /* What an attempt is taken to have used. */
 typedef struct PglBill
@@ -126,8 +135,8 @@ struct PglCall
 	uint64_t last_record;   /* number of the last record of this call; 0: none */
 	uint64_t answer_record; /* number of the record that carries the answer to the journal */
 	int64_t ledger_full_since_us;
-	uint64_t statement; /* number of the statement that pays */
-	int64_t statement_reserve;
+	uint64_t statement;        /* number of the statement that pays */
+	int64_t statement_reserve; /* worst case, nano-USD; -1: no price known */
 
 	/* Waiting for a record or for another call: see engine.c. */
 	dlist_node watch_node;
@@ -139,7 +148,7 @@ struct PglCall
 	bool has_key;
 	unsigned char key[PGL_KEY_SIZE];
 	bool leads_memo;
-	bool follows_memo; /* FOLLOWING: a call of this statement, not of another backend */
+	PglFollow follows; /* FOLLOWING: what it waits for */
 	bool uses_journal;
 	bool owns_flight;
 	bool is_live; /* it goes, or went, out by itself */
@@ -194,12 +203,12 @@ extern void pgl_durable_await(PglCall *call, PglCallPhase phase, uint64_t number
 extern int pgl_durable_poll(PglCall *call);
 /* For an answer that has no room in shared memory; throws when it cannot be written. */
 extern void pgl_durable_write_answer(PglCall *call, PglRecord *record);
-extern bool pgl_durable_make_room(void); /* take records of anybody off a full ledger */
+extern void pgl_durable_make_room(void); /* try to take records of anybody off a full ledger */
 
 /* share.c: identical calls */
 extern void pgl_share_begin(PglCall *call, const PglCallArgs *args); /* sets the phase */
 extern void pgl_share_look_again(PglCall *call);                     /* FOLLOWING */
-extern bool pgl_share_is_led(const PglCall *call);                   /* does not throw */
+extern bool pgl_share_must_follow(const PglCall *call);              /* does not throw */
 extern void pgl_share_keep(PglCall *call);                           /* it is DONE */
 extern void pgl_share_leave(PglCall *call);                          /* does not throw */
 

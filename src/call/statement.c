@@ -100,14 +100,26 @@ refuse_cost(int64_t worst_nano_usd)
 			 errhint("Raise pgllm.statement_max_cost, or lower max_tokens.")));
 }
 
+static bool
+fits(int64_t worst_nano_usd, int64_t reserved_nano_usd)
+{
+	return pgl_guc_statement_max_cost < 0 ||
+		   (worst_nano_usd >= 0 &&
+			current.cost_nano_usd + reserved_nano_usd <= max_nano_usd() - worst_nano_usd);
+}
+
+bool
+pgl_statement_must_wait(int64_t worst_nano_usd)
+{
+	return !fits(worst_nano_usd, current.reserved_nano_usd) && fits(worst_nano_usd, 0);
+}
+
 void
 pgl_statement_take(int64_t worst_nano_usd)
 {
 	if (pgl_guc_statement_max_calls >= 0 && current.calls >= pgl_guc_statement_max_calls)
 		refuse_calls();
-	if (pgl_guc_statement_max_cost >= 0 &&
-		(worst_nano_usd < 0 ||
-		 current.cost_nano_usd + current.reserved_nano_usd > max_nano_usd() - worst_nano_usd))
+	if (!fits(worst_nano_usd, current.reserved_nano_usd))
 		refuse_cost(worst_nano_usd);
 	current.calls++;
 	current.reserved_nano_usd += Max(worst_nano_usd, 0);

@@ -36,6 +36,8 @@ extern void pgl_statement_end(void);
  * may not make it; else it is counted, and the money is reserved until pgl_statement_release.
  */
 extern void pgl_statement_take(int64_t worst_nano_usd);
+/* Not now, but when calls in flight have given back what they do not need. */
+extern bool pgl_statement_must_wait(int64_t worst_nano_usd);
 /* Does what is spent and reserved still keep the limit?  Asked before another attempt. */
 extern bool pgl_statement_has_room(void);
 /* Give a reservation back; of another statement than the current one it is gone already. */

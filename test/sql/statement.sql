@@ -101,7 +101,9 @@ SET pgllm.statement_max_cost = 0.0012;
 SELECT count(llm_invoke('t', 'c' || i)) FROM generate_series(1, 2) i;
 SELECT count(llm_invoke('t', 'c' || i)) FROM generate_series(1, 3) i;
 SELECT calls();
-SELECT count(*) FROM llm_invoke_many('t', ARRAY['p', 'q']);
+-- what calls in flight have reserved is waited for
+SELECT count(*), count((result).response) FROM llm_invoke_many('t', ARRAY['p', 'q']);
+SELECT count(*) FROM llm_invoke_many('t', ARRAY['p', 'q', 'r']);
 DELETE FROM llm_price WHERE component = 'output';
 SELECT llm_invoke('t', 'unpriced');
 RESET pgllm.statement_max_cost;
