@@ -25,7 +25,7 @@ CREATE TABLE demo.note (id int PRIMARY KEY, body text NOT NULL, summary text);
 INSERT INTO demo.note SELECT row_number() OVER (ORDER BY name), description FROM package ORDER BY name LIMIT 20;
 CREATE OR REPLACE FUNCTION demo.summarise(tenant text, fails_at int) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
-	UPDATE demo.note SET summary = llm_invoke(tenant, 'Summarise: ' || body)
+	UPDATE demo.note SET summary = llm_invoke(tenant, 'Summarise: ' || body, '{"max_tokens": 500}')
 		|| left((1 / (id - fails_at))::text, 0);
 EXCEPTION WHEN division_by_zero THEN
 	NULL;	-- all rows are as they were
@@ -46,7 +46,7 @@ UNION ALL SELECT 'second', :rows_after_success, :sent_in_all - :sent_by_failure;
 
 CREATE TEMP TABLE spent AS
 SELECT (r.result).* FROM llm_invoke_many('spender-' || :run,
-	ARRAY(SELECT 'Summarise: ' || description FROM package ORDER BY name LIMIT 40), '{"max_tokens": 16}') AS r;
+	ARRAY(SELECT 'Summarise: ' || description FROM package ORDER BY name LIMIT 40), '{"max_tokens": 16, "allow_truncated": true}') AS r;
 \! $DEMO load-log
 
 SELECT llm_flush() \g /dev/null
