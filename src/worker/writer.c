@@ -365,7 +365,11 @@ sleep_until_work(void)
 	}
 }
 
-/* Settings of the database or of the superuser must not stop the ledger. */
+/*
+ * Settings of the database or of the superuser must not stop the ledger.  Without seqscans: rows
+ * are found by their keys, in plans that are kept; one made while a table was empty would scan it
+ * later.
+ */
 static void
 choose_settings(void)
 {
@@ -380,6 +384,7 @@ choose_settings(void)
 		{"search_path", "pg_catalog, pg_temp"},
 		{"default_tablespace", ""},
 		{"check_function_bodies", "on"},
+		{"enable_seqscan", "off"},
 		{"application_name", "pgllm ledger writer"},
 	};
 	int i;
