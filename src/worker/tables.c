@@ -1,13 +1,16 @@
 /*
  * tables.c — the SQL of the ledger writer: records become rows.
  *
- * One prepared statement per kind of row, executed once per record with binary parameters.
- * Statements name their tables with the schema, so the plan cache follows a DROP and CREATE of the
- * extension by itself; when the schema is another one, plans are forgotten.
+ * The attempts of a batch are handed to one INSERT as a relation that lives in memory: routing to
+ * partitions, indexes and snapshots are set up once per batch, not once per row.  The rest
+ * (intents, answers) is one prepared statement each, executed per record.  Statements name their
+ * tables with the schema, so the plan cache follows a DROP and CREATE of the extension by itself;
+ * when the schema is another one, plans are forgotten.
  *
  * Records may come twice, and late: two may drain the same ones, and spill files are read again
  * after a crash.  So an attempt that is there already is skipped, an answer never replaces a newer
- * one, and an intent is skipped when its attempt is there.
+ * one, and an intent is skipped when its attempt is there.  In a batch intents come first, so that
+ * each is gone when its attempt is there, in whatever order they came.
  *
  * Texts were cut to fit, perhaps inside a character.  One that the encoding rejects would stop the
  * ledger for good; they are repaired here, whatever they hold.
@@ -18,13 +21,17 @@
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "mb/pg_wchar.h"
+#include "miscadmin.h"
 #include "utils/builtins.h"
+#include "utils/queryenvironment.h"
 #include "utils/timestamp.h"
+#include "utils/tuplestore.h"
 #include "utils/uuid.h"
 
 #include "worker.h"
 
 #define MAX_COLUMNS 48
+#define ATTEMPTS "drained_attempts"
 
 typedef struct Column
 {
@@ -395,19 +402,6 @@ parameter_list(int n)
 	return list.data;
 }
 
-static int
-insert_attempt(const PglRecord *record, Row *row, const char *schema)
-{
-	const char *sql = NULL;
-
-	fill_row(row, record);
-	if (attempt_plan == NULL)
-		sql = psprintf("INSERT INTO %s.llm_ledger (%s) VALUES (%s) ON CONFLICT DO NOTHING", schema,
-					   column_list(), parameter_list(row->n));
-	execute(&attempt_plan, sql, row, SPI_OK_INSERT);
-	return SPI_processed;
-}
-
 static void
 insert_intent(const PglRecord *record, Row *row, const char *schema)
 {
@@ -473,45 +467,111 @@ upsert_answer(const PglRecord *record, const char *answer, Row *row, const char 
 	execute(&journal_plan, sql, row, SPI_OK_INSERT);
 }
 
+/* ---- the attempts of a batch ---- */
+
+static TupleDesc
+describe_columns(void)
+{
+	TupleDesc desc = CreateTemplateTupleDesc(lengthof(columns));
+	int i;
+
+	for (i = 0; i < lengthof(columns); i++)
+		TupleDescInitEntry(desc, i + 1, columns[i].name, columns[i].type, -1, 0);
+	return desc;
+}
+
+static void
+put_attempt(const PglRecord *record, Row *row, EphemeralNamedRelation attempts)
+{
+	bool isnull[MAX_COLUMNS];
+	int i;
+
+	fill_row(row, record);
+	for (i = 0; i < row->n; i++)
+		isnull[i] = row->nulls[i] == 'n';
+	tuplestore_putvalues(attempts->reldata, attempts->md.tupdesc, row->values, isnull);
+	attempts->md.enrtuples++;
+}
+
 /* Returns how many rows are new in llm_ledger. */
 static int
-write_record(const PglRecord *record, const char *answer, const PglExtension *extension)
+insert_attempts(EphemeralNamedRelation attempts, const char *schema)
+{
+	const char *sql = NULL;
+	Row none = {0};
+	int inserted;
+
+	if (attempts->md.enrtuples == 0)
+		return 0;
+	if (SPI_register_relation(attempts) != SPI_OK_REL_REGISTER)
+		elog(ERROR, "could not register the attempts of a batch");
+	if (attempt_plan == NULL)
+		sql = psprintf("INSERT INTO %s.llm_ledger (%s) SELECT %s FROM " ATTEMPTS
+					   " ON CONFLICT DO NOTHING",
+					   schema, column_list(), column_list());
+	execute(&attempt_plan, sql, &none, SPI_OK_INSERT);
+	inserted = SPI_processed;
+	SPI_unregister_relation(ATTEMPTS);
+	return inserted;
+}
+
+/* Everything but the row of an attempt itself, which is put among the attempts of the batch. */
+static void
+write_record(const PglRecord *record, const char *answer, const PglExtension *extension,
+			 EphemeralNamedRelation attempts)
 {
 	Row row;
-	int inserted;
 
 	if (record->kind == PGL_RECORD_INTENT)
 	{
 		insert_intent(record, &row, extension->schema_name);
-		return 0;
+		return;
 	}
 	if (record->had_intent)
 		delete_intent(record, &row, extension->schema_name);
 	pgl_upkeep_ensure_partition(record->started_at, extension);
-	inserted = insert_attempt(record, &row, extension->schema_name);
+	put_attempt(record, &row, attempts);
 	if (answer != NULL)
 		upsert_answer(record, answer, &row, extension->schema_name);
-	return inserted;
+}
+
+/* The records of one kind. */
+static void
+write_records(const PglDrain *drain, bool intents, const PglExtension *extension,
+			  EphemeralNamedRelation attempts)
+{
+	MemoryContext context =
+		AllocSetContextCreate(CurrentMemoryContext, "pgllm ledger row", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext caller = MemoryContextSwitchTo(context);
+	int i;
+
+	for (i = 0; i < drain->count; i++)
+	{
+		const PglRecord *record = &drain->records[i];
+
+		if ((record->kind == PGL_RECORD_INTENT) != intents)
+			continue;
+		CHECK_FOR_INTERRUPTS();
+		write_record(record, drain->answers[i], extension, attempts);
+		MemoryContextReset(context);
+	}
+	MemoryContextSwitchTo(caller);
+	MemoryContextDelete(context);
 }
 
 int
 pgl_tables_write(const PglDrain *drain, const PglExtension *extension)
 {
-	MemoryContext context =
-		AllocSetContextCreate(CurrentMemoryContext, "pgllm ledger row", ALLOCSET_DEFAULT_SIZES);
-	MemoryContext caller = MemoryContextSwitchTo(context);
-	int inserted = 0;
-	int i;
+	EphemeralNamedRelationData attempts = {
+		.md = {.name = ATTEMPTS, .tupdesc = describe_columns(), .enrtype = ENR_NAMED_TUPLESTORE},
+		.reldata = tuplestore_begin_heap(false, false, work_mem)};
+	int inserted;
 
 	follow_schema(extension);
-	for (i = 0; i < drain->count; i++)
-	{
-		CHECK_FOR_INTERRUPTS();
-		inserted += write_record(&drain->records[i], drain->answers[i], extension);
-		MemoryContextReset(context);
-	}
-	MemoryContextSwitchTo(caller);
-	MemoryContextDelete(context);
+	write_records(drain, true, extension, &attempts);
+	write_records(drain, false, extension, &attempts);
+	inserted = insert_attempts(&attempts, extension->schema_name);
+	tuplestore_end(attempts.reldata);
 	return inserted;
 }
 

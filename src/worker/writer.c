@@ -369,6 +369,8 @@ sleep_until_work(void)
 /*
  * Settings of the database or of the superuser must not stop the ledger.  The writer gives up a
  * lock before deadlock_timeout makes somebody else, in DROP EXTENSION for instance, the victim.
+ * Without seqscans: rows are found by their keys, in plans that are kept; one made while a table was
+ * empty would scan it later.
  */
 static void
 choose_settings(void)
@@ -384,6 +386,7 @@ choose_settings(void)
 		{"search_path", "pg_catalog, pg_temp"},
 		{"default_tablespace", ""},
 		{"check_function_bodies", "on"},
+		{"enable_seqscan", "off"},
 		{"application_name", "pgllm ledger writer"},
 	};
 	int i;

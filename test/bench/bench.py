@@ -27,6 +27,11 @@ def print_machine():
           "figures are median (min–max).")
     print("Client, upstream, server and other users of the machine share these cores: read ratios, "
           "not absolutes.")
+    with harness.Session() as session:
+        print("Settings: " + ", ".join(f"{name} = {value}" for name, value in session.run(
+            "SELECT name, current_setting(name) FROM pg_settings WHERE name = 'fsync' OR "
+            "(name LIKE 'pgllm.%' AND (source NOT IN ('default') OR name LIKE 'pgllm.ledger%')) "
+            "AND name !~ 'file|directory' ORDER BY name")) + ".")
 
 
 def main():

@@ -99,7 +99,7 @@ def at_once(count, sql_of):
     return rows, seconds
 
 
-def pgbench(script, clients, seconds, log=False, options=()):
+def pgbench(script, clients, seconds, log=False, options=(), settings=()):
     """Transactions per second of a script; with `log` the latencies in microseconds as well."""
     path = WORK + "/out/script.sql"
     with open(path, "w") as file:
@@ -110,7 +110,8 @@ def pgbench(script, clients, seconds, log=False, options=()):
                "-U", "postgres", *options]
     if log:
         command += ["-l", "--log-prefix", prefix]
-    done = subprocess.run(command + ["postgres"], capture_output=True, text=True)
+    environment = {**os.environ, "PGOPTIONS": " ".join("-c " + setting for setting in settings)}
+    done = subprocess.run(command + ["postgres"], capture_output=True, text=True, env=environment)
     if done.returncode != 0:
         raise RuntimeError("pgbench failed: " + done.stderr)
     tps = float(next(line for line in done.stdout.splitlines() if line.startswith("tps")).split()[2])

@@ -8,6 +8,8 @@ CREATE FUNCTION bench_calls(function regprocedure, tenant text, prompt text, cal
 LANGUAGE C VOLATILE AS '$libdir/pgllm', 'bench_calls';
 CREATE FUNCTION bench_statement(sql text, OUT wall_us float8, OUT cpu_us float8, OUT first bigint)
 LANGUAGE C VOLATILE AS '$libdir/pgllm', 'bench_statement';
+CREATE FUNCTION bench_nop(tenant text, prompt text, options jsonb) RETURNS text
+LANGUAGE C VOLATILE AS '$libdir/pgllm', 'bench_nop';
 
 INSERT INTO llm_model (model, context_window, output_burndown) VALUES ('m', 200000, 1);
 INSERT INTO llm_shard (shard, provider) VALUES ('mock', 'mock');
@@ -64,6 +66,18 @@ SELECT 'bucket' || i, 60000, 'bucket' FROM generate_series(0, :rounds) AS i;
 -- Refusal: the first call takes the only request of the minute.
 SELECT bench_tenant('refused', 'mock');
 INSERT INTO llm_quota (tenant, rpm, window_kind) VALUES ('refused', 1, 'strict');
+
+-- Ledger: answers that are kept, a model with a price for budgets, and the rival's table.
+SELECT bench_tenant('journaled', 'mock'), bench_wide_quota('journaled');
+UPDATE llm_tenant SET retention = 'response', cache = true WHERE tenant = 'journaled';
+INSERT INTO llm_model (model, context_window, output_burndown) VALUES ('priced', 200000, 1);
+INSERT INTO llm_price (model, component, usd_per_million)
+VALUES ('priced', 'input', 1), ('priced', 'output', 1);
+INSERT INTO llm_target (target, shard, model, model_id)
+VALUES ('mock_priced', 'mock', 'priced', 'mock');
+SELECT bench_tenant('budgeted', 'mock_priced');
+CREATE TABLE bench_log (id bigserial PRIMARY KEY, at timestamptz NOT NULL DEFAULT now(),
+	tenant text, target text, model text, input_tokens bigint, output_tokens bigint, cost bigint);
 
 -- Fallback: the primary's bucket is empty after its first call; *_direct goes to the second at once.
 INSERT INTO llm_target (target, shard, model, model_id, rpm) VALUES

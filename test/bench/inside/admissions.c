@@ -18,6 +18,7 @@
 #include "utils/memutils.h"
 
 #include "../call/admit.h"
+#include "../call/budget.h"
 #include "../core/clock.h"
 #include "../pg/compat.h"
 #include "../shmem/state.h"
@@ -63,10 +64,11 @@ admit_and_settle(PglPlan *plan, PglObstacle *obstacles, PglAdmission *admission)
 {
 	PglAdmitState state = fresh_state();
 	const PglTarget *target;
-	int64_t now_us = pgl_clock_us();
+	int64_t now_us;
 	int64_t used;
 
-	pgl_shmem_lock();
+	pgl_budget_lock(plan);
+	now_us = pgl_clock_us();
 	pgl_admit(plan, &state, false, now_us, obstacles, admission);
 	pgl_shmem_unlock();
 	if (admission->decision != PGL_DECISION_GO)
@@ -75,8 +77,8 @@ admit_and_settle(PglPlan *plan, PglObstacle *obstacles, PglAdmission *admission)
 	used = plan->candidates[admission->candidate].reserve_tokens / 2;
 	now_us = pgl_clock_us();
 	pgl_shmem_lock();
-	pgl_lease_settle(&state.attempt_lease, 1, used, now_us);
-	pgl_lease_settle(&state.call_lease, 1, used, now_us);
+	pgl_lease_settle(&state.attempt_lease, 1, used, 0, now_us);
+	pgl_lease_settle(&state.call_lease, 1, used, 0, now_us);
 	pgl_breaker_success(pgl_breaker_peek(plan->database, PGL_BREAKER_DOMAIN, target->domain_id),
 						admission->domain_probe, now_us);
 	pgl_shmem_unlock();

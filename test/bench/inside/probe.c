@@ -22,6 +22,7 @@
 #include "../pg/compat.h"
 
 PG_FUNCTION_INFO_V1(bench_calls);
+PG_FUNCTION_INFO_V1(bench_nop);
 PG_FUNCTION_INFO_V1(bench_statement);
 
 static int64
@@ -61,6 +62,13 @@ form_row(FunctionCallInfo fcinfo, Datum *values)
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
 	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls));
+}
+
+/* bench_nop(tenant, prompt, options) → prompt: the floor of every call */
+Datum
+bench_nop(PG_FUNCTION_ARGS)
+{
+	return PG_GETARG_DATUM(1);
 }
 
 /* bench_calls(function, tenant, prompt, calls) → p50_us, p99_us, max_us, mean_us, cpu_us per call
