@@ -225,7 +225,8 @@ drain_batch(bool tables)
 
 /*
  * Load what lies in files.  Those who wait for what they have just queued are served in between, so
- * a large file does not hold them up; nothing depends on the order, see tables.c.
+ * a large file does not hold them up; nothing depends on the order, see tables.c.  The time to try
+ * again that an earlier failure has set is over, or this would not run: a later one is a new failure.
  */
 static bool
 load_records(void)
@@ -240,7 +241,7 @@ load_records(void)
 		if (!write_drain(&drain))
 			return false;
 		while (drain_batch(true))
-			if (pgl_ledger_retry_at() != 0)
+			if (pgl_ledger_retry_at() > pgl_clock_us())
 				return false;
 		CHECK_FOR_INTERRUPTS();
 	}
