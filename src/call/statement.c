@@ -126,3 +126,10 @@ pgl_statement_release(uint64_t number, int64_t nano_usd)
 	if (number == current.number)
 		current.reserved_nano_usd -= Max(nano_usd, 0);
 }
+
+void
+pgl_statement_abandon(uint64_t number, int64_t nano_usd)
+{
+	if (number == current.number)
+		current.cost_nano_usd += Max(nano_usd, 0);
+}

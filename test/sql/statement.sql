@@ -102,6 +102,22 @@ SELECT count(llm_invoke('t', 'c' || i)) FROM generate_series(1, 2) i;
 SELECT count(llm_invoke('t', 'c' || i)) FROM generate_series(1, 3) i;
 SELECT calls();
 SELECT count(*) FROM llm_invoke_many('t', ARRAY['p', 'q']);
+-- what was out when an error ended it counts as spent: two calls, not two in each round
+INSERT INTO llm_target (target, shard, model, model_id, max_tokens, parameters) VALUES ('slow', 'mock', 'm', 'x', 100, '{"latency_ms": 3600000}');
+INSERT INTO llm_route (route, target) VALUES ('slow', 'slow');
+UPDATE llm_tenant SET extra_routes = extra_routes || '{slow}' WHERE tenant = 't';
+SELECT llm_stat_reset();
+SET pgllm.statement_max_cost = 0.0025;
+DO $$
+BEGIN
+	FOR i IN 1..3 LOOP
+		BEGIN
+			PERFORM llm_invoke_many('t', ARRAY['u' || i, 'v' || i, 'w' || i], '{"route": "slow"}');
+		EXCEPTION WHEN SQLSTATE 'LM010' THEN
+		END;
+	END LOOP;
+END $$;
+SELECT calls();
 DELETE FROM llm_price WHERE component = 'output';
 SELECT llm_invoke('t', 'unpriced');
 RESET pgllm.statement_max_cost;
