@@ -96,6 +96,16 @@ RESET pgllm.statement_max_calls;
 SELECT count(llm_invoke('t', 'default' || i)) FROM generate_series(1, 1001) i;
 SELECT llm_stat_reset();
 
+-- triggers that run at COMMIT, all of them together
+CREATE TABLE late (i int);
+CREATE FUNCTION call_late() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM llm_invoke('t', 'late' || NEW.i); RETURN NULL; END $$;
+CREATE CONSTRAINT TRIGGER late AFTER INSERT ON late DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION call_late();
+SET pgllm.statement_max_calls = 3;
+INSERT INTO late SELECT generate_series(1, 3);
+INSERT INTO late SELECT generate_series(1, 4);
+RESET pgllm.statement_max_calls;
+DROP TABLE late;
+
 -- at most so many dollars: worst case 10 + 100 * 10 = about 1010 to 1020 micro-USD a call, real cost 110
 SET pgllm.statement_max_cost = 0.0012;
 SELECT count(llm_invoke('t', 'c' || i)) FROM generate_series(1, 2) i;
