@@ -439,6 +439,7 @@ abandon_attempt(PglCall *call, const PglRecord *record, int64_t now_us)
 	if (call->sent)
 	{
 		pgl_lease_abandon(&call->admit.attempt_lease, now_us);
+		pgl_statement_abandon(call->statement, candidate->worst_nano_usd);
 		call->billed_tokens += candidate->reserve_tokens;
 		call->any_arrived = true;
 	}

@@ -108,16 +108,23 @@ fits(int64_t worst_nano_usd, int64_t reserved_nano_usd)
 			current.cost_nano_usd + reserved_nano_usd <= max_nano_usd() - worst_nano_usd);
 }
 
+static bool
+has_made_all_calls(void)
+{
+	return pgl_guc_statement_max_calls >= 0 && current.calls >= pgl_guc_statement_max_calls;
+}
+
 bool
 pgl_statement_must_wait(int64_t worst_nano_usd)
 {
-	return !fits(worst_nano_usd, current.reserved_nano_usd) && fits(worst_nano_usd, 0);
+	return !has_made_all_calls() && !fits(worst_nano_usd, current.reserved_nano_usd) &&
+		   fits(worst_nano_usd, 0);
 }
 
 void
 pgl_statement_take(int64_t worst_nano_usd)
 {
-	if (pgl_guc_statement_max_calls >= 0 && current.calls >= pgl_guc_statement_max_calls)
+	if (has_made_all_calls())
 		refuse_calls();
 	if (!fits(worst_nano_usd, current.reserved_nano_usd))
 		refuse_cost(worst_nano_usd);
@@ -137,4 +144,11 @@ pgl_statement_release(uint64_t number, int64_t nano_usd)
 {
 	if (number == current.number)
 		current.reserved_nano_usd -= Max(nano_usd, 0);
+}
+
+void
+pgl_statement_abandon(uint64_t number, int64_t nano_usd)
+{
+	if (number == current.number)
+		current.cost_nano_usd += Max(nano_usd, 0);
 }

@@ -42,5 +42,7 @@ extern bool pgl_statement_must_wait(int64_t worst_nano_usd);
 extern bool pgl_statement_has_room(void);
 /* Give a reservation back; of another statement than the current one it is gone already. */
 extern void pgl_statement_release(uint64_t number, int64_t nano_usd);
+/* What an attempt may have cost that was given up while it was out (-1: not known); likewise. */
+extern void pgl_statement_abandon(uint64_t number, int64_t nano_usd);
 
 #endif

@@ -4,6 +4,9 @@
  * SQL filters by time, which prunes partitions, and by names.  Roles are filtered here, as a call
  * belongs to a role and all that it is a member of: membership is that of now, since the ledger
  * keeps only who called.
+ *
+ * An attempt whose cost is not known, as a price is missing for something that it used, counts with
+ * its worst case, as it did when it was settled.
  */
 #include "postgres.h"
 #include "../pg/compat.h"
@@ -23,8 +26,9 @@
 /* $3 to $5 are NULL where any name will do. */
 #define SPENT_QUERY                                                                    \
 	"SELECT role_id, trunc(extract(epoch FROM started_at - $1) * 1000000 / $6)::int8," \
-	" sum(cost_nano_usd)::int8 FROM %s.llm_ledger"                                     \
-	" WHERE started_at >= $1 AND started_at < $2 AND cost_nano_usd > 0"                \
+	" sum(coalesce(cost_nano_usd, reserved_nano_usd))::int8 FROM %s.llm_ledger"        \
+	" WHERE started_at >= $1 AND started_at < $2"                                      \
+	" AND coalesce(cost_nano_usd, reserved_nano_usd) > 0"                              \
 	" AND ($3 IS NULL OR tenant = $3) AND ($4 IS NULL OR route = $4)"                  \
 	" AND ($5 IS NULL OR model = $5) GROUP BY 1, 2 ORDER BY 2"
 #define NPARAMETERS 6

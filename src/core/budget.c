@@ -254,6 +254,13 @@ pgl_budget_load(PglBudget *budget, const PglBudgetMark *mark, const PglBudgetEnt
 	return true;
 }
 
+void
+pgl_budget_forget(PglBudget *budget)
+{
+	budget->loaded = false;
+	budget->settlements++;
+}
+
 bool
 pgl_budget_is_idle(const PglBudget *budget, int64_t now_us)
 {

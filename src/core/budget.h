@@ -110,6 +110,8 @@ extern PglBudgetMark pgl_budget_mark(const PglBudget *budget, int64_t now_us);
 extern bool
 pgl_budget_load(PglBudget *budget, const PglBudgetMark *mark, const PglBudgetEntry *entries,
 				int nentries, bool force, int64_t now_us);
+/* What was spent has changed in the ledger: it must be read again, also by who has just read it. */
+extern void pgl_budget_forget(PglBudget *budget);
 /* True when forgetting the budget loses nothing that the ledger does not know, nor a period. */
 extern bool pgl_budget_is_idle(const PglBudget *budget, int64_t now_us);
 

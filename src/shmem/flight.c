@@ -94,6 +94,31 @@ follow(Flight *flight)
 		flight->followers[flight->nfollowers++] = me;
 }
 
+/* Locked.  Land all of this database whose answers are durable: nobody has asked for them since. */
+static void
+land_durable(uint64_t durable)
+{
+	HASH_SEQ_STATUS scan;
+	Flight *flight;
+
+	hash_seq_init(&scan, flights);
+	while ((flight = hash_seq_search(&scan)) != NULL)
+		if (flight->pid == 0 && flight->key.database == MyDatabaseId && flight->number <= durable)
+			land(flight);
+}
+
+/* Locked.  An entry for a key that has none; NULL: the table is full. */
+static Flight *
+add(const FlightKey *key, uint64_t durable)
+{
+	Flight *flight = hash_search(flights, key, HASH_ENTER_NULL, NULL);
+
+	if (flight != NULL)
+		return flight;
+	land_durable(durable);
+	return hash_search(flights, key, HASH_ENTER_NULL, NULL);
+}
+
 bool
 pgl_flight_claim(const unsigned char bytes[PGL_FLIGHT_KEY_SIZE])
 {
@@ -107,7 +132,7 @@ pgl_flight_claim(const unsigned char bytes[PGL_FLIGHT_KEY_SIZE])
 	mine = flight == NULL;
 	if (flight)
 		follow(flight);
-	else if ((flight = hash_search(flights, &key, HASH_ENTER_NULL, NULL)) != NULL)
+	else if ((flight = add(&key, durable)) != NULL)
 	{
 		flight->pid = MyProcPid;
 		flight->number = 0;
@@ -134,11 +159,12 @@ void
 pgl_flight_leave(const unsigned char bytes[PGL_FLIGHT_KEY_SIZE], uint64_t number)
 {
 	FlightKey key = key_of(bytes);
+	uint64_t durable = pgl_ledger_durable();
 	Flight *flight;
 
 	pgl_shmem_lock();
 	flight = hash_search(flights, &key, HASH_FIND, NULL);
-	if (flight && flight->pid == MyProcPid && number == 0)
+	if (flight && flight->pid == MyProcPid && number <= durable)
 		land(flight);
 	else if (flight && flight->pid == MyProcPid)
 	{

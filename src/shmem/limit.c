@@ -452,7 +452,7 @@ pgl_limit_reload_budgets(uint32_t database)
 
 	for (i = 0; i < pgl_guc_max_limits; i++)
 		if (limits[i].used && limits[i].has_cost && limits[i].key.database == database)
-			limits[i].budget.loaded = false;
+			pgl_budget_forget(&limits[i].budget);
 }
 
 /*

@@ -85,7 +85,8 @@ wait_event(void)
 static bool
 is_flushed(uint64_t last)
 {
-	return pgl_ledger_durable() >= last && pgl_ledger_spilled(MyDatabaseId) == 0;
+	return pgl_ledger_is_recovered() && pgl_ledger_durable() >= last &&
+		   pgl_ledger_spilled(MyDatabaseId) == 0;
 }
 
 Datum

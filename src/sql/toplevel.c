@@ -2,15 +2,17 @@
  * toplevel.c — where top-level statements begin and end, for the limits and the memo of a
  * statement (call/statement.h).
  *
- * A statement is top-level when no executor run and no utility command surrounds it.  Queries begin
- * at ExecutorStart and end at ExecutorEnd; their AFTER triggers run in between, in ExecutorFinish.
- * Utility commands (CALL, DO, CREATE TABLE AS, COPY, FETCH ...) begin and end with themselves.
- * After an error nothing ends: the next statement begins anew.
+ * A statement is top-level when no executor run, no utility command and no trigger surrounds it;
+ * triggers that were deferred run at COMMIT, in nothing else.  Queries begin at ExecutorStart and
+ * end at ExecutorEnd; their AFTER triggers run in between, in ExecutorFinish.  Utility commands
+ * (CALL, DO, CREATE TABLE AS, COPY, FETCH ...) begin and end with themselves.  After an error
+ * nothing ends: the next statement begins anew.
  */
 #include "postgres.h"
 
 #include "executor/executor.h"
 #include "tcop/utility.h"
+#include "utils/fmgrprotos.h"
 
 #include "../call/statement.h"
 #include "../pg/compat.h"
@@ -23,10 +25,16 @@ static ExecutorEnd_hook_type previous_end = NULL;
 static ProcessUtility_hook_type previous_utility = NULL;
 static int depth = 0;
 
+static bool
+is_top_level(void)
+{
+	return depth == 0 && DatumGetInt32(DirectFunctionCall1(pg_trigger_depth, (Datum) 0)) == 0;
+}
+
 static void
 start(QueryDesc *query, int eflags)
 {
-	if (depth == 0)
+	if (is_top_level())
 		pgl_statement_begin();
 	if (previous_start)
 		previous_start(query, eflags);
@@ -77,7 +85,7 @@ end(QueryDesc *query)
 		previous_end(query);
 	else
 		standard_ExecutorEnd(query);
-	if (depth == 0)
+	if (is_top_level())
 		pgl_statement_end();
 }
 
@@ -86,7 +94,7 @@ utility(PlannedStmt *pstmt, const char *source, bool read_only_tree, ProcessUtil
 		ParamListInfo params, QueryEnvironment *environment, DestReceiver *dest,
 		QueryCompletion *completion)
 {
-	if (depth == 0)
+	if (is_top_level())
 		pgl_statement_begin();
 	depth++;
 	PG_TRY();
@@ -103,7 +111,7 @@ utility(PlannedStmt *pstmt, const char *source, bool read_only_tree, ProcessUtil
 		depth--;
 	}
 	PG_END_TRY();
-	if (depth == 0)
+	if (is_top_level())
 		pgl_statement_end();
 }
 

@@ -229,7 +229,9 @@ drain_batch(bool tables)
 
 /*
  * Load what lies in files.  Those who wait for what they have just queued are served in between, so
- * a large file does not hold them up; nothing depends on the order, see tables.c.
+ * a large file does not hold them up, nor they the file: batches take turns.  Nothing depends on
+ * the order, see tables.c.  The time to try again that an earlier failure has set is over, or this
+ * would not run: a later one is a new failure.
  */
 static bool
 load_records(void)
@@ -243,9 +245,9 @@ load_records(void)
 			return true;
 		if (!write_drain(&drain))
 			return false;
-		while (drain_batch(true))
-			if (tables_failed)
-				return false;
+		(void) drain_batch(true);
+		if (tables_failed)
+			return false;
 		CHECK_FOR_INTERRUPTS();
 	}
 }
@@ -369,8 +371,8 @@ sleep_until_work(void)
 /*
  * Settings of the database or of the superuser must not stop the ledger.  The writer gives up a
  * lock before deadlock_timeout makes somebody else, in DROP EXTENSION for instance, the victim.
- * Without seqscans: rows are found by their keys, in plans that are kept; one made while a table was
- * empty would scan it later.
+ * Without seqscans: rows are found by their keys, in plans that are kept; one made while a table
+ * was empty would scan it later.
  */
 static void
 choose_settings(void)

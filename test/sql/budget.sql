@@ -164,6 +164,17 @@ SELECT sqlstate FROM llm_try_invoke('b_flaky', 'x');
 ROLLBACK;
 SELECT spent_usd, reserved_usd FROM llm_budget WHERE quota_id = 9020;
 
+-- what cannot be priced counts with its worst case, also when it is read from the ledger
+INSERT INTO llm_target (target, shard, model, model_id, max_tokens, parameters) VALUES ('cached', 'mock', 'fine', 'x', 10, '{"reply": "ok", "cache_read_tokens": 5}');
+INSERT INTO llm_route (route, target) VALUES ('cached', 'cached');
+INSERT INTO llm_tenant (tenant, route) VALUES ('b_cached', 'cached');
+INSERT INTO llm_quota (quota_id, tenant, budget_usd, budget_period) VALUES (9030, 'b_cached', 0.15, 'month');
+SELECT cost FROM llm_try_invoke('b_cached', 'x');
+SELECT spent_usd FROM llm_budget WHERE quota_id = 9030;
+SELECT llm_budget_reload();
+SELECT sqlstate FROM llm_try_invoke('b_cached', 'y');
+SELECT spent_usd FROM llm_budget WHERE quota_id = 9030;
+
 DROP FUNCTION words(text);
 SELECT llm_revoke_tenant('b_role', 'public');
 DELETE FROM llm_quota; DELETE FROM llm_tenant; DELETE FROM llm_route; DELETE FROM llm_route_policy;

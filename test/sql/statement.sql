@@ -96,6 +96,16 @@ RESET pgllm.statement_max_calls;
 SELECT count(llm_invoke('t', 'default' || i)) FROM generate_series(1, 1001) i;
 SELECT llm_stat_reset();
 
+-- triggers that run at COMMIT, all of them together
+CREATE TABLE late (i int);
+CREATE FUNCTION call_late() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM llm_invoke('t', 'late' || NEW.i); RETURN NULL; END $$;
+CREATE CONSTRAINT TRIGGER late AFTER INSERT ON late DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION call_late();
+SET pgllm.statement_max_calls = 3;
+INSERT INTO late SELECT generate_series(1, 3);
+INSERT INTO late SELECT generate_series(1, 4);
+RESET pgllm.statement_max_calls;
+DROP TABLE late;
+
 -- at most so many dollars: worst case 10 + 100 * 10 = about 1010 to 1020 micro-USD a call, real cost 110
 SET pgllm.statement_max_cost = 0.0012;
 SELECT count(llm_invoke('t', 'c' || i)) FROM generate_series(1, 2) i;
@@ -104,6 +114,24 @@ SELECT calls();
 -- what calls in flight have reserved is waited for
 SELECT count(*), count((result).response) FROM llm_invoke_many('t', ARRAY['p', 'q']);
 SELECT count(*) FROM llm_invoke_many('t', ARRAY['p', 'q', 'r']);
+-- what was out when an error ended it counts as spent: two calls, not two in each round
+INSERT INTO llm_target (target, shard, model, model_id, max_tokens, parameters) VALUES ('slow', 'mock', 'm', 'x', 100, '{"latency_ms": 3600000}');
+INSERT INTO llm_route (route, target) VALUES ('slow', 'slow');
+UPDATE llm_tenant SET extra_routes = extra_routes || '{slow}' WHERE tenant = 't';
+SELECT llm_stat_reset();
+SET pgllm.statement_max_cost = 0.0025;
+DO $$
+BEGIN
+	FOR i IN 1..3 LOOP
+		PERFORM set_config('pgllm.statement_max_calls', (2 * i)::text, false);
+		BEGIN
+			PERFORM llm_invoke_many('t', ARRAY['u' || i, 'v' || i, 'w' || i], '{"route": "slow"}');
+		EXCEPTION WHEN SQLSTATE 'LM010' THEN
+		END;
+	END LOOP;
+END $$;
+RESET pgllm.statement_max_calls;
+SELECT calls();
 DELETE FROM llm_price WHERE component = 'output';
 SELECT llm_invoke('t', 'unpriced');
 RESET pgllm.statement_max_cost;

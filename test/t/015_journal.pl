@@ -17,7 +17,8 @@ use Time::HiRes qw(sleep);
 my $ROWS = 1000;
 my %PRICE = ($NOVA_LITE => [ 0.06, 0.24 ]);
 
-my $node = pgllm_cluster('journal', conf => "pgllm.statement_max_calls = -1\n");
+# Fewer leases than different calls: what was answered must not fill the table of calls in flight.
+my $node = pgllm_cluster('journal', conf => "pgllm.statement_max_calls = -1\npgllm.max_leases = 512\n");
 my $simulator = PgllmTest::Simulator->new;
 my $session = new_session($node);
 

@@ -120,6 +120,11 @@ test_load(void)
 	CHECK_INT(pgl_budget_spent(&budget, T0), 7 * CENT, "the sum of a period");
 	CHECK(!pgl_budget_is_idle(&budget, T0), "worth keeping");
 	CHECK(pgl_budget_is_idle(&budget, DAY), "until the period is over");
+	pgl_budget_forget(&budget);
+	mark = pgl_budget_mark(&budget, T0);
+	pgl_budget_forget(&budget);
+	CHECK(!budget.loaded && !pgl_budget_load(&budget, &mark, entries + 1, 1, false, T0),
+		  "read before the ledger was changed");
 }
 
 static void
