@@ -275,9 +275,16 @@ is(requests_of(sub { $session->value(q{BEGIN; SELECT llm_invoke('bound', 'x'); S
 is(requests_of(sub { $session->value(q{SELECT count(llm_invoke('bound', 'same')) FROM generate_series(1, 50)}) }), 1, 'repeated calls count once: they are not made');
 $session->value('RESET pgllm.statement_max_calls');
 
-# 200 tokens at 0.24 dollars a million are 48,000 nano-USD at worst
-$session->value('SET pgllm.statement_max_cost = 0.000150');
-is(requests_of(sub { is($session->query(q{SELECT count(*) FROM llm_invoke_many('bound', ARRAY(SELECT 'cost ' || i FROM generate_series(1, 50) AS i))})->{sqlstate}, 'LM010', 'statement_max_cost') }) < 50 ? 1 : 0, 1, '... ends it in time');
+# 200 tokens at 0.24 dollars a million are 48,000 nano-USD at worst; an answer costs 600.  So one call
+# after the other has room, until less than a worst case is left.
+$session->value('SET pgllm.statement_max_cost = 0.000060');
+$since = $simulator->last_entry;
+is($session->query(q{SELECT count(*) FROM llm_invoke_many('bound', ARRAY(SELECT 'cost ' || i FROM generate_series(1, 50) AS i))})->{sqlstate}, 'LM010', 'statement_max_cost');
+$simulator->wait_in_flight(0);
+my $totals = $simulator->ledger($since)->{totals};
+cmp_ok($totals->{requests}, '>', 1, '... lets calls pass that have room');
+cmp_ok($totals->{requests}, '<', 50, '... and not the others');
+cmp_ok(nano_usd($PRICE{$NOVA_LITE}, $totals->{inputTokens}, $totals->{outputTokens}), '<=', 60_000, '... and is kept');
 $session->value('RESET pgllm.statement_max_cost');
 
 # ---- the report -----------------------------------------------------------------------------------------------------------------
