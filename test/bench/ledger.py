@@ -125,6 +125,7 @@ def hits(session, figures):
 def fill_for_budgets(session):
     """Rows of one tenant, evenly over this month so far: what a budget is read from."""
     settle(session)
+    session.run("SET client_min_messages = warning")  # the partition of today is there already
     session.run("""
         DO $$ DECLARE day timestamptz;
         BEGIN
