@@ -5,11 +5,13 @@
  * once per turn what has become durable; whoever takes records off sets our latch.  When nothing
  * has happened for pgllm.ledger_timeout, this backend writes what is queued to the spill file by
  * itself.  Rows are keyed by call and attempt, so it does not matter if the writer wakes up
- * meanwhile.
+ * meanwhile.  One helps at a time, and the others wait for him: only when that does not help either
+ * within another pgllm.ledger_timeout is it given up.
  */
 #include "postgres.h"
 
 #include "miscadmin.h"
+#include "utils/memutils.h"
 
 #include "../core/clock.h"
 #include "../pg/guc.h"
@@ -17,6 +19,7 @@
 #include "state.h"
 
 #define HELP_BATCH 512
+#define HELP_AGAIN_US INT64_C(50000)
 
 void
 pgl_durable_await(PglCall *call, PglCallPhase phase, uint64_t number)
@@ -28,39 +31,42 @@ pgl_durable_await(PglCall *call, PglCallPhase phase, uint64_t number)
 	pgl_engine_set_timer(call, call->awaited_since_us + (int64_t) pgl_guc_ledger_timeout * 1000);
 }
 
-/* Write a batch of a database's queue to its spill file; how many records, -1 if that failed. */
-static int
+/* Write a batch of a database's queue to its spill file; false: not now, or not possible. */
+static bool
 help(uint32_t database)
 {
+	MemoryContext scratch =
+		AllocSetContextCreate(CurrentMemoryContext, "pgllm ledger batch", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext caller = MemoryContextSwitchTo(scratch);
 	PglDrain drain;
+	bool helped;
 
 	pgl_ledger_copy(database, HELP_BATCH, false, &drain);
-	if (drain.count == 0)
-		return 0;
-	if (!pgl_spill_append(&drain, false))
-		return -1;
-	pgl_ledger_take_off(&drain);
-	return drain.count;
+	helped = drain.count > 0 && pgl_spill_append(&drain, false);
+	if (helped)
+		pgl_ledger_take_off(&drain);
+	MemoryContextSwitchTo(caller);
+	MemoryContextDelete(scratch);
+	return helped;
 }
 
 int
 pgl_durable_poll(PglCall *call)
 {
+	int64_t timeout_us = (int64_t) pgl_guc_ledger_timeout * 1000;
+	int64_t help_us = call->awaited_since_us + timeout_us;
 	int64_t now_us = pgl_clock_us();
 
-	while (pgl_ledger_durable() < call->awaited)
-	{
-		if (now_us - call->awaited_since_us < (int64_t) pgl_guc_ledger_timeout * 1000)
-		{
-			pgl_engine_watch(call);
-			pgl_engine_set_timer(call,
-								 call->awaited_since_us + (int64_t) pgl_guc_ledger_timeout * 1000);
-			return 0;
-		}
-		if (help(MyDatabaseId) <= 0)
-			return pgl_ledger_durable() < call->awaited ? -1 : 1;
-	}
-	return 1;
+	while (now_us >= help_us && pgl_ledger_durable() < call->awaited)
+		if (!help(MyDatabaseId))
+			break;
+	if (pgl_ledger_durable() >= call->awaited)
+		return 1;
+	if (now_us >= help_us + timeout_us)
+		return -1;
+	pgl_engine_watch(call);
+	pgl_engine_set_timer(call, now_us < help_us ? help_us : now_us + HELP_AGAIN_US);
+	return 0;
 }
 
 bool
@@ -69,12 +75,15 @@ pgl_durable_make_room(void)
 	PglLedgerView *rows;
 	int n = pgl_ledger_view(&rows);
 	int longest = -1;
+	bool helped;
 	int i;
 
 	for (i = 0; i < n; i++)
 		if (rows[i].queued > 0 && (longest < 0 || rows[i].queued > rows[longest].queued))
 			longest = i;
-	return longest >= 0 && help(rows[longest].database) > 0;
+	helped = longest >= 0 && help(rows[longest].database);
+	pfree(rows);
+	return helped;
 }
 
 /*

@@ -232,11 +232,13 @@ static void
 wait_for_ledger(PglCall *call, int64_t now_us)
 {
 	int64_t patience_us = (int64_t) pgl_guc_ledger_timeout * 1000;
+	int64_t waited_us;
 
 	if (call->ledger_full_since_us == 0)
 		call->ledger_full_since_us = now_us;
+	waited_us = now_us - call->ledger_full_since_us;
 	if (now_us >= call->deadline_us ||
-		(now_us - call->ledger_full_since_us >= patience_us && !pgl_durable_make_room()))
+		(waited_us >= patience_us && !pgl_durable_make_room() && waited_us >= 2 * patience_us))
 	{
 		pgl_outcome_ledger_full(call);
 		return;
