@@ -3,10 +3,10 @@
  * statement (call/statement.h).
  *
  * A statement is top-level when no executor run, no utility command and no trigger surrounds it;
- * triggers that were deferred run at COMMIT, in nothing else.  Queries begin at ExecutorStart and end
- * at ExecutorEnd; their AFTER triggers run in between, in ExecutorFinish.  Utility commands (CALL,
- * DO, CREATE TABLE AS, COPY, FETCH ...) begin and end with themselves.  After an error nothing ends:
- * the next statement begins anew.
+ * triggers that were deferred run at COMMIT, in nothing else.  Queries begin at ExecutorStart and
+ * end at ExecutorEnd; their AFTER triggers run in between, in ExecutorFinish.  Utility commands
+ * (CALL, DO, CREATE TABLE AS, COPY, FETCH ...) begin and end with themselves.  After an error
+ * nothing ends: the next statement begins anew.
  */
 #include "postgres.h"
 

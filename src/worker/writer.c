@@ -225,9 +225,9 @@ drain_batch(bool tables)
 
 /*
  * Load what lies in files.  Those who wait for what they have just queued are served in between, so
- * a large file does not hold them up, nor they the file: batches take turns.  Nothing depends on the
- * order, see tables.c.  The time to try again that an earlier failure has set is over, or this would
- * not run: a later one is a new failure.
+ * a large file does not hold them up, nor they the file: batches take turns.  Nothing depends on
+ * the order, see tables.c.  The time to try again that an earlier failure has set is over, or this
+ * would not run: a later one is a new failure.
  */
 static bool
 load_records(void)
