@@ -508,7 +508,11 @@ BEGIN
 	IF tenant IS NULL THEN
 		RAISE null_value_not_allowed USING MESSAGE = 'tenant must not be null';
 	END IF;
-	PERFORM @extschema@.llm_flush();
+	IF NOT @extschema@.llm_flush() THEN
+		RAISE object_not_in_prerequisite_state USING
+			MESSAGE = 'answers that are not in llm_journal yet cannot be forgotten',
+			HINT = 'See the view llm_ledger_status and the server log.';
+	END IF;
 	DELETE FROM @extschema@.llm_journal AS j
 	WHERE j.tenant = llm_forget.tenant
 		AND (prompt IS NULL OR j.prompt_sha256 = sha256(convert_to(prompt, 'UTF8')));
@@ -517,7 +521,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION llm_forget(text, text) IS
-'Erase the answers of a tenant from llm_journal: all, or those to one prompt. Returns how many there were. What was paid stays in llm_ledger, with hashes if the tenant keeps them';
+'Erase the answers of a tenant from llm_journal: all, or those to one prompt. Returns how many there were. What was paid stays in llm_ledger, with hashes if the tenant keeps them. Error: 55000 when the ledger writer does not get answers into the table that were given before';
 
 ------------------------------------------------------------------------------------------------
 -- Grants

@@ -19,24 +19,48 @@
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
+#include "utils/snapmgr.h"
 
 #include "internal.h"
 
 #define EXTENSION_NAME "pgllm"
 
-bool
-pgl_catalog_find_extension(PglExtension *extension)
+/* Begin to look for the row of the extension; a NULL snapshot is that of catalogs. */
+static SysScanDesc
+begin_scan(Relation catalog, Snapshot snapshot)
 {
-	Relation catalog = table_open(ExtensionRelationId, AccessShareLock);
 	ScanKeyData key;
-	SysScanDesc scan;
-	HeapTuple tuple;
 
-	memset(extension, 0, sizeof(*extension));
 	ScanKeyInit(&key, Anum_pg_extension_extname, BTEqualStrategyNumber, F_NAMEEQ,
 				CStringGetDatum(EXTENSION_NAME));
-	scan = systable_beginscan(catalog, ExtensionNameIndexId, true, NULL, 1, &key);
-	tuple = systable_getnext(scan);
+	return systable_beginscan(catalog, ExtensionNameIndexId, true, snapshot, 1, &key);
+}
+
+bool
+pgl_catalog_may_have_extension(void)
+{
+	Relation catalog = table_open(ExtensionRelationId, AccessShareLock);
+	SnapshotData dirty;
+	SysScanDesc scan;
+	bool found;
+
+	InitDirtySnapshot(dirty);
+	scan = begin_scan(catalog, &dirty);
+	found = HeapTupleIsValid(systable_getnext(scan));
+	systable_endscan(scan);
+	table_close(catalog, AccessShareLock);
+	return found;
+}
+
+/* False when it is not created here.  The schema's name is in the current context. */
+static bool
+find_extension(PglExtension *extension)
+{
+	Relation catalog = table_open(ExtensionRelationId, AccessShareLock);
+	SysScanDesc scan = begin_scan(catalog, NULL);
+	HeapTuple tuple = systable_getnext(scan);
+
+	memset(extension, 0, sizeof(*extension));
 	if (HeapTupleIsValid(tuple))
 	{
 		Form_pg_extension form = (Form_pg_extension) GETSTRUCT(tuple);
@@ -55,7 +79,7 @@ pgl_catalog_find_extension(PglExtension *extension)
 static void
 require_extension(PglExtension *extension)
 {
-	if (!pgl_catalog_find_extension(extension))
+	if (!find_extension(extension))
 		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
 						errmsg("extension \"%s\" is not created in this database", EXTENSION_NAME),
 						errhint("Run CREATE EXTENSION %s.", EXTENSION_NAME)));

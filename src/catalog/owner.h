@@ -16,8 +16,8 @@ typedef struct PglExtension
 	const char *schema_name; /* quoted for use in SQL */
 } PglExtension;
 
-/* False when the extension is not created here.  The schema's name is in the current context. */
-extern bool pgl_catalog_find_extension(PglExtension *extension);
+/* Is the extension created here, or perhaps just being created or dropped? */
+extern bool pgl_catalog_may_have_extension(void);
 /*
  * Call body with SPI connected, as the owner of the extension, with search_path pinned.  Everything
  * is put back afterwards, also when body throws.  Throws when the extension is not created.

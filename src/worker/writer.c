@@ -176,17 +176,19 @@ write_drain(const PglDrain *drain)
 	return true;
 }
 
-/* Nobody will ever want records of a database without the extension. */
+/*
+ * Nobody will ever want records of a database without the extension.  While the transaction that
+ * creates it goes on, calls in it can be made, and their records wait in the file.
+ */
 static bool
 extension_exists(void)
 {
-	PglExtension extension;
 	volatile bool exists = true;
 
 	PG_TRY();
 	{
 		begin_transaction("looking for the extension");
-		exists = pgl_catalog_find_extension(&extension);
+		exists = pgl_catalog_may_have_extension();
 		end_transaction();
 	}
 	PG_CATCH();

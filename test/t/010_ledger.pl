@@ -272,6 +272,21 @@ is(() = rows_of('narrow', qw(outcome)) =~ /refused/g, 3, '... has its row');
 is($session->query(q{SELECT llm_invoke('nobody', 'hello')})->{sqlstate}, '42704', 'a mistake of the caller');
 is($node->safe_psql('postgres', q{SELECT count(*) FROM llm_ledger WHERE tenant = 'nobody'}), 0, '... is no refusal: no row');
 
+# Calls in the transaction that creates the extension.
+$node->safe_psql('postgres', 'CREATE DATABASE fresh');
+$node->safe_psql('fresh', q{BEGIN;
+	CREATE EXTENSION pgllm;
+	INSERT INTO llm_model (model) VALUES ('m');
+	INSERT INTO llm_shard (shard, provider) VALUES ('mock', 'mock');
+	INSERT INTO llm_target (target, shard, model, model_id, max_tokens) VALUES ('mock', 'mock', 'm', 'x', 10);
+	INSERT INTO llm_route (route, target) VALUES ('mock', 'mock');
+	INSERT INTO llm_tenant (tenant, route) VALUES ('fresh', 'mock');
+	INSERT INTO llm_quota (rpm) VALUES (1000);
+	SELECT llm_invoke('fresh', 'hello');
+	COMMIT});
+ok($node->safe_psql('fresh', 'SELECT llm_flush()') eq 't', 'a call in the transaction that creates the extension');
+is($node->safe_psql('fresh', 'SELECT count(*) FROM llm_ledger'), 1, '... has its row after it');
+
 # ---- the end -------------------------------------------------------------------------------------
 
 ok(flush_ledger($node), 'flushed');
