@@ -4,12 +4,14 @@
  * A call that waits never blocks the others of its backend: it is watched by the engine, which asks
  * once per turn what has become durable; whoever takes records off sets our latch.  When nothing
  * has happened for pgllm.ledger_timeout, this backend writes what is queued to the spill file by
- * itself; when that does not help either for as long again, the call fails.  Rows are keyed by call
- * and attempt, so it does not matter if the writer wakes up meanwhile.
+ * itself.  Rows are keyed by call and attempt, so it does not matter if the writer wakes up
+ * meanwhile.  One helps at a time, and the others wait for him: only when that does not help either
+ * within another pgllm.ledger_timeout is it given up.
  */
 #include "postgres.h"
 
 #include "miscadmin.h"
+#include "utils/memutils.h"
 
 #include "../core/clock.h"
 #include "../pg/guc.h"
@@ -17,7 +19,7 @@
 #include "state.h"
 
 #define HELP_BATCH 512
-#define LOOK_AGAIN_US INT64_C(20000)
+#define HELP_AGAIN_US INT64_C(50000)
 
 void
 pgl_durable_await(PglCall *call, PglCallPhase phase, uint64_t number)
@@ -29,49 +31,42 @@ pgl_durable_await(PglCall *call, PglCallPhase phase, uint64_t number)
 	pgl_engine_set_timer(call, call->awaited_since_us + (int64_t) pgl_guc_ledger_timeout * 1000);
 }
 
-/* Write a batch of a database's queue to its spill file; how many records, -1 if that failed. */
-static int
+/* Write a batch of a database's queue to its spill file; false: not now, or not possible. */
+static bool
 help(uint32_t database)
 {
+	MemoryContext scratch =
+		AllocSetContextCreate(CurrentMemoryContext, "pgllm ledger batch", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext caller = MemoryContextSwitchTo(scratch);
 	PglDrain drain;
+	bool helped;
 
 	pgl_ledger_copy(database, HELP_BATCH, false, &drain);
-	if (drain.count == 0)
-		return 0;
-	if (!pgl_spill_append(&drain, false))
-		return -1;
-	pgl_ledger_take_off(&drain);
-	return drain.count;
-}
-
-static int
-wait_until(PglCall *call, int64_t until_us)
-{
-	pgl_engine_watch(call);
-	pgl_engine_set_timer(call, until_us);
-	return 0;
+	helped = drain.count > 0 && pgl_spill_append(&drain, false);
+	if (helped)
+		pgl_ledger_take_off(&drain);
+	MemoryContextSwitchTo(caller);
+	MemoryContextDelete(scratch);
+	return helped;
 }
 
 int
 pgl_durable_poll(PglCall *call)
 {
 	int64_t timeout_us = (int64_t) pgl_guc_ledger_timeout * 1000;
+	int64_t help_us = call->awaited_since_us + timeout_us;
+	int64_t now_us = pgl_clock_us();
 
-	while (pgl_ledger_durable() < call->awaited)
-	{
-		int64_t now_us = pgl_clock_us();
-		int64_t waited_us = now_us - call->awaited_since_us;
-
-		if (waited_us < timeout_us)
-			return wait_until(call, call->awaited_since_us + timeout_us);
-		if (help(MyDatabaseId) > 0)
-			continue;
-		/* Somebody else is at it, or it cannot be written. */
-		if (waited_us >= 2 * timeout_us)
-			return -1;
-		return wait_until(call, now_us + LOOK_AGAIN_US);
-	}
-	return 1;
+	while (now_us >= help_us && pgl_ledger_durable() < call->awaited)
+		if (!help(MyDatabaseId))
+			break;
+	if (pgl_ledger_durable() >= call->awaited)
+		return 1;
+	if (now_us >= help_us + timeout_us)
+		return -1;
+	pgl_engine_watch(call);
+	pgl_engine_set_timer(call, now_us < help_us ? help_us : now_us + HELP_AGAIN_US);
+	return 0;
 }
 
 void
@@ -87,6 +82,7 @@ pgl_durable_make_room(void)
 			longest = i;
 	if (longest >= 0)
 		(void) help(rows[longest].database);
+	pfree(rows);
 }
 
 /*
