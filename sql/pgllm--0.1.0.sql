@@ -579,14 +579,15 @@ COMMENT ON VIEW llm_stat_target IS
 
 CREATE FUNCTION llm_stat_tenant(OUT tenant text, OUT calls bigint, OUT successes bigint,
 	OUT refused bigint, OUT failures bigint, OUT attempts bigint, OUT retries bigint,
-	OUT fallbacks bigint, OUT waits bigint, OUT input_tokens bigint, OUT output_tokens bigint,
+	OUT fallbacks bigint, OUT waits bigint, OUT memo_hits bigint, OUT journal_hits bigint,
+	OUT input_tokens bigint, OUT output_tokens bigint,
 	OUT cost_usd numeric, OUT unpriced bigint, OUT shadow_refusals bigint,
 	OUT mean_ms float8, OUT p50_ms float8, OUT p95_ms float8, OUT p99_ms float8)
 RETURNS SETOF record LANGUAGE C VOLATILE PARALLEL RESTRICTED
 AS 'MODULE_PATHNAME', 'pgl_llm_stat_tenant';
 CREATE VIEW llm_stat_tenant AS SELECT * FROM llm_stat_tenant();
 COMMENT ON VIEW llm_stat_tenant IS
-'Per tenant since the server started or llm_stat_reset(): calls and what became of them, retries, fallbacks, waits for quotas, tokens, cost of the answers that had a price, how many had none, and latency of whole calls';
+'Per tenant since the server started or llm_stat_reset(): calls and what became of them, retries, fallbacks, waits for quotas, calls that memo and journal answered (not counted in calls), tokens, cost of the answers that had a price, how many had none, and latency of whole calls';
 
 CREATE FUNCTION llm_stat_reset() RETURNS void
 LANGUAGE C VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'pgl_llm_stat_reset';

@@ -56,6 +56,24 @@ pgl_meter_started(PglCall *call)
 }
 
 void
+pgl_meter_hit(PglCall *call, bool journal)
+{
+	PglStatement *statement = pgl_statement_current();
+	PglStatCounters *tenant;
+
+	statement->memo_hits += !journal;
+	statement->journal_hits += journal;
+	pgl_shmem_lock();
+	tenant = tenant_counters(call);
+	if (tenant)
+	{
+		tenant->memo_hits += !journal;
+		tenant->journal_hits += journal;
+	}
+	pgl_shmem_unlock();
+}
+
+void
 pgl_meter_phase(PglCall *call)
 {
 	PglStatCounters *tenant;

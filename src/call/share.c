@@ -98,7 +98,7 @@ try_journal(PglCall *call)
 		go_live(call);
 		return;
 	}
-	pgl_statement_current()->journal_hits++;
+	pgl_meter_hit(call, true);
 	take_over(call, "journal");
 }
 
@@ -111,7 +111,7 @@ try_memo(PglCall *call)
 	switch (found)
 	{
 		case PGL_MEMO_HIT:
-			pgl_statement_current()->memo_hits++;
+			pgl_meter_hit(call, false);
 			take_over(call, "memo");
 			break;
 		case PGL_MEMO_LEADING:

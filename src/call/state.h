@@ -229,8 +229,9 @@ extern void pgl_outcome_deadline(PglCall *call);
 
 /* meter.c: counters and activity */
 extern void pgl_meter_started(PglCall *call);
-extern void pgl_meter_phase(PglCall *call);    /* its phase has changed */
-extern void pgl_meter_admitted(PglCall *call); /* locked */
+extern void pgl_meter_hit(PglCall *call, bool journal); /* answered without being sent */
+extern void pgl_meter_phase(PglCall *call);             /* its phase has changed */
+extern void pgl_meter_admitted(PglCall *call);          /* locked */
 extern void pgl_meter_attempt(PglCall *call, PglCause cause, const PglBill *bill); /* locked */
 extern void pgl_meter_done(PglCall *call);
 extern int64_t pgl_meter_cost(const PglTarget *target, const PglUsage *usage);

@@ -29,6 +29,8 @@ typedef struct PglStatCounters
 	int64_t retries;         /* tenant: attempts beyond the first */
 	int64_t fallbacks;       /* tenant: calls answered by another target than the first choice */
 	int64_t waits;           /* tenant: calls that queued for a limit */
+	int64_t memo_hits;       /* tenant: calls answered by the memo of a statement */
+	int64_t journal_hits;    /* tenant: calls answered by the journal */
 	int64_t shadow_refusals; /* tenant: what shadow limits would have refused */
 	int64_t input_tokens;
 	int64_t output_tokens;

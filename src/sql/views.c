@@ -174,6 +174,8 @@ pgl_llm_stat_tenant(PG_FUNCTION_ARGS)
 		put_int64(&row, counters->retries);
 		put_int64(&row, counters->fallbacks);
 		put_int64(&row, counters->waits);
+		put_int64(&row, counters->memo_hits);
+		put_int64(&row, counters->journal_hits);
 		put_int64(&row, counters->input_tokens);
 		put_int64(&row, counters->output_tokens);
 		put(&row, pgl_result_cost(counters->cost_nano_usd));

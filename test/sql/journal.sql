@@ -83,6 +83,8 @@ FROM llm_estimate('t', $$SELECT unnest('{same,same,savepoint,new}'::text[])$$);
 SELECT cached FROM llm_estimate('t', $$SELECT unnest('{same,same,savepoint,new}'::text[])$$, '{"cache": false}');
 SELECT cached, min_cost_usd FROM llm_estimate('t', $$SELECT 'same'::text$$);
 
+SELECT calls, memo_hits, journal_hits FROM llm_stat_tenant WHERE tenant = 't';
+
 -- forget
 SELECT llm_forget('t', 'same');
 SELECT source FROM llm_try_invoke('t', 'same');
