@@ -313,7 +313,7 @@ CREATE TABLE llm_intent (
 	run bigint NOT NULL,
 	PRIMARY KEY (call_id, attempt)
 ) WITH (fillfactor = 50);
-COMMENT ON TABLE llm_intent IS 'Attempts that may be out now, with pgllm.ledger_sync = intent: written before the first byte leaves, removed when the row in llm_ledger is written. What a crashed run of the server left is moved to llm_ledger as unknown, charged at its reservation';
+COMMENT ON TABLE llm_intent IS 'Attempts that may be out now, with pgllm.ledger_sync = intent: written before the first byte leaves, removed when the row in llm_ledger is written. What a crashed run of the server left is moved to llm_ledger as unknown, charged at its reservation, once there is a call in this database';
 COMMENT ON COLUMN llm_intent.run IS 'Run of the server that wrote it';
 
 CREATE TABLE llm_journal (
@@ -334,7 +334,7 @@ CREATE TABLE llm_journal (
 CREATE INDEX llm_journal_expires_at ON llm_journal (expires_at);
 COMMENT ON TABLE llm_journal IS 'Answers that were paid for, so that the same call is not paid twice: see the option cache and llm_forget()';
 COMMENT ON COLUMN llm_journal.tenant IS 'Whose it is; nobody else gets it';
-COMMENT ON COLUMN llm_journal.key IS 'SHA-256 of tenant, candidates, all parameters and the prompt';
+COMMENT ON COLUMN llm_journal.key IS 'SHA-256 of tenant, route, candidates, all parameters and the prompt';
 COMMENT ON COLUMN llm_journal.response IS 'The answer';
 COMMENT ON COLUMN llm_journal.finish_reason IS 'Why the model stopped';
 COMMENT ON COLUMN llm_journal.target IS 'Which target answered; this and the next three as they were then';
@@ -457,7 +457,7 @@ CREATE FUNCTION llm_try_invoke(tenant text, prompt text, options jsonb DEFAULT '
 LANGUAGE C VOLATILE PARALLEL RESTRICTED COST 10000
 AS 'MODULE_PATHNAME', 'pgl_llm_try_invoke';
 COMMENT ON FUNCTION llm_try_invoke(text, text, jsonb) IS
-'As llm_invoke, but failures of the call are data: error and sqlstate are set and nothing is raised. Mistakes of the caller (arguments, privileges) and cancels still raise. An answer cut at max_tokens is kept in response, with sqlstate LM008';
+'As llm_invoke, but failures of the call are data: error and sqlstate are set and nothing is raised. Mistakes of the caller (arguments, privileges), limits of the statement (LM010) and cancels still raise. An answer cut at max_tokens is kept in response, with sqlstate LM008';
 
 CREATE FUNCTION llm_invoke_many(tenant text, prompts text[], options jsonb DEFAULT '{}',
 	OUT ord bigint, OUT result llm_result) RETURNS SETOF record
@@ -663,7 +663,7 @@ COMMENT ON VIEW llm_ledger_status IS
 CREATE FUNCTION llm_flush(timeout_ms int DEFAULT 30000) RETURNS boolean
 LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'pgl_llm_flush';
 COMMENT ON FUNCTION llm_flush(int) IS
-'Wait until all that was queued for the ledger of this database before, and all that lies in its spill files, is in the tables; false after timeout_ms milliseconds. 25006 on a standby, where the tables cannot be written';
+'Wait until all that was queued for the ledger of this database before, and all that lies in its spill files, is in the tables; false after timeout_ms milliseconds. What a crashed run left in llm_intent is not waited for. 25006 on a standby, where the tables cannot be written';
 
 REVOKE ALL ON llm_ledger_status FROM PUBLIC;
 REVOKE ALL ON FUNCTION llm_ledger_status(), llm_flush(int) FROM PUBLIC;
