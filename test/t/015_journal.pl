@@ -201,7 +201,7 @@ my $left = value(q{SELECT count(*) FROM llm_journal WHERE tenant = 'mine'});
 is(value(q{SELECT llm_forget('mine')}), $left, 'llm_forget of a tenant: all of them');
 is(value(q{SELECT count(*) FILTER (WHERE tenant = 'mine'), count(*) FILTER (WHERE tenant = 'yours') FROM llm_journal}), '0|1', '... and of nobody else');
 is(requests_of(sub { try_call($node, 'mine', 'call 3') }), 1, '... which are paid again');
-is(value(q{SELECT llm_forget(NULL)}), '', 'NULL: NULL, nothing is deleted');
+is($session->query(q{SELECT llm_forget(NULL)})->{sqlstate}, '22004', 'NULL: an error, nothing is deleted');
 is(value(q{SELECT count(*) FROM llm_journal WHERE tenant = 'yours'}), 1, '... indeed');
 
 # ---- the memo: within one statement --------------------------------------------------------------------------------------
