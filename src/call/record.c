@@ -207,7 +207,7 @@ pgl_record_add_answer(PglCall *call, PglRecord *record)
 		return;
 	record->has_answer = true;
 	memcpy(record->journal_key, call->key, PGL_KEY_SIZE);
-	record->expires_at = GetCurrentTimestamp() + tenant->cache_ttl_us;
+	record->expires_at = record->started_at + Max(record->total_us, 0) + tenant->cache_ttl_us;
 	record->answer_length = (uint32_t) outcome->response_len;
 	record->answer = pgl_ledger_keep_text(outcome->response, record->answer_length);
 	if (record->answer == 0)

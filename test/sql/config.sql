@@ -74,7 +74,7 @@ SELECT c.relname, a.attname FROM pg_class c JOIN pg_attribute a ON a.attrelid = 
 WHERE c.relname LIKE 'llm\_%' AND c.relkind = 'r' AND col_description(c.oid, a.attnum) IS NULL
 ORDER BY 1, 2;
 SELECT relname FROM pg_class WHERE relname LIKE 'llm\_%' AND relkind IN ('r', 'v', 'c')
-	AND obj_description(oid, 'pg_class') IS NULL AND relkind <> 'c' ORDER BY 1;
+	AND NOT relispartition AND obj_description(oid, 'pg_class') IS NULL AND relkind <> 'c' ORDER BY 1;
 SELECT proname FROM pg_proc p WHERE proname IN ('llm_invoke', 'llm_try_invoke', 'llm_invoke_many',
 	'llm_explain', 'llm_render', 'llm_check', 'llm_grant_tenant', 'llm_revoke_tenant', 'llm_stat_reset')
 	AND obj_description(p.oid, 'pg_proc') IS NULL ORDER BY 1;

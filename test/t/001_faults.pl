@@ -101,7 +101,7 @@ sub breaker
 	my ($scope, $name) = @_;
 
 	return $node->safe_psql('postgres',
-		"SELECT coalesce((SELECT failures || ' ' || state || CASE WHEN cooling_for_ms > 0 THEN ' cooling' ELSE '' END"
+		"SELECT coalesce((SELECT failures || ' ' || state || CASE WHEN strikes > 0 THEN ' cooling' ELSE '' END"
 		  . " FROM llm_breaker WHERE scope = '$scope' AND name = '$name'), 'none')");
 }
 

@@ -131,23 +131,6 @@ foreach my $level (qw(off result intent))
 	$lock->quit;
 }
 
-# Calls that never cease do not keep the spill file from being loaded.
-{
-	my ($since, $after) = ($simulator->last_entry, now());
-	my $lock = new_session($node, name => 'lock');
-
-	$lock->value('BEGIN; LOCK TABLE llm_ledger IN ACCESS EXCLUSIVE MODE');
-	my $busy = start_pgbench($node, "SELECT length(llm_invoke('acme', 'on and on'));\n",
-		clients => $CLIENTS, seconds => 15, settings => { 'pgllm.ledger_sync' => 'off' });
-	wait_for($node, sub { ledger_status($node)->{spilled} > 0 }, 'records in the spill file');
-	$lock->value('ROLLBACK');
-	wait_for($node, sub { ledger_status($node)->{spilled} == 0 }, 'the file is loaded');
-	ok($busy->{run}->pumpable, 'a spill file is loaded while calls go on');
-	$busy->{run}->finish;
-	settled($since, $after, '... and after them');
-	$lock->quit;
-}
-
 # A server that is stopped while the table is locked: the spill file is loaded by the next run.
 {
 	my ($since, $after) = ($simulator->last_entry, now());
@@ -301,6 +284,25 @@ SKIP:
 	settled($since, $after, '... all is well again');
 	is($session->query(q{SELECT llm_invoke('acme', 'hello')})->{out}, 'hello', '... and calls work');
 	$_->quit foreach $lock, $session;
+}
+
+# ---- a busy server ----------------------------------------------------------------------------------
+
+# Calls that never cease do not keep the spill file from being loaded.
+{
+	my ($since, $after) = ($simulator->last_entry, now());
+	my $lock = new_session($node, name => 'lock');
+
+	$lock->value('BEGIN; LOCK TABLE llm_ledger IN ACCESS EXCLUSIVE MODE');
+	my $busy = start_pgbench($node, "SELECT length(llm_invoke('acme', 'on and on'));\n",
+		clients => $CLIENTS, seconds => 15, settings => { 'pgllm.ledger_sync' => 'off' });
+	wait_for($node, sub { ledger_status($node)->{spilled} > 0 }, 'records in the spill file');
+	$lock->value('ROLLBACK');
+	wait_for($node, sub { ledger_status($node)->{spilled} == 0 }, 'the file is loaded');
+	ok($busy->{run}->pumpable, 'a spill file is loaded while calls go on');
+	$busy->{run}->finish;
+	settled($since, $after, '... and after them');
+	$lock->quit;
 }
 
 $simulator->stop;
