@@ -457,7 +457,7 @@ CREATE FUNCTION llm_try_invoke(tenant text, prompt text, options jsonb DEFAULT '
 LANGUAGE C VOLATILE PARALLEL RESTRICTED COST 10000
 AS 'MODULE_PATHNAME', 'pgl_llm_try_invoke';
 COMMENT ON FUNCTION llm_try_invoke(text, text, jsonb) IS
-'As llm_invoke, but failures of the call are data: error and sqlstate are set and nothing is raised. Mistakes of the caller (arguments, privileges), limits of the statement (LM010) and cancels still raise. An answer cut at max_tokens is kept in response, with sqlstate LM008';
+'As llm_invoke, but failures of the call are data: error and sqlstate are set and nothing is raised. Mistakes of the caller (arguments, privileges) and cancels still raise. An answer cut at max_tokens is kept in response, with sqlstate LM008';
 
 CREATE FUNCTION llm_invoke_many(tenant text, prompts text[], options jsonb DEFAULT '{}',
 	OUT ord bigint, OUT result llm_result) RETURNS SETOF record

@@ -384,7 +384,7 @@ fail_attempt(PglCall *call, PglCause cause, bool fresh_credential)
 	else if (pgl_clock_us() >= call->deadline_us)
 		pgl_outcome_deadline(call);
 	else if (!pgl_statement_has_room())
-		pgl_outcome_statement_limit(call);
+		pgl_outcome_statement_limit(call, PGL_STATEMENT_NO_MONEY);
 	else
 		call->phase = PGL_CALL_ADMITTING;
 }

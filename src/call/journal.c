@@ -69,17 +69,33 @@ add_number(pg_cryptohash_ctx *hash, bool given, double number)
 		add_bytes(hash, &number, sizeof(number));
 }
 
-/* Who may answer: where a model is hosted makes no difference, which one it is does. */
+static bool
+same_answers(const PglCandidate *a, const PglCandidate *b)
+{
+	return strcmp(a->target->model_id, b->target->model_id) == 0 &&
+		   strcmp(a->target->parameters, b->target->parameters) == 0 &&
+		   a->max_tokens == b->max_tokens;
+}
+
+/*
+ * Who may answer: which models, not where they are hosted, nor which of them are in use now.  An
+ * account that is switched off, or another one for the same models, must not make everything be
+ * paid again.
+ */
 static void
 add_candidates(pg_cryptohash_ctx *hash, const PglPlan *plan)
 {
 	int c;
+	int earlier;
 
 	for (c = 0; c < plan->ncandidates; c++)
 	{
 		const PglCandidate *candidate = &plan->candidates[c];
 
-		if (candidate->dropped)
+		for (earlier = 0; earlier < c; earlier++)
+			if (same_answers(&plan->candidates[earlier], candidate))
+				break;
+		if (earlier < c)
 			continue;
 		add_text(hash, candidate->target->model->name);
 		add_text(hash, candidate->target->model_id);
@@ -98,6 +114,9 @@ pgl_journal_make_key(const PglPlan *plan, const PglChatRequest *request,
 	add_text(hash, KEY_VERSION);
 	add_text(hash, plan->tenant->name);
 	add_text(hash, plan->route->name);
+	add_text(hash, plan->asked_model);
+	add_bytes(hash, &plan->no_fallback, sizeof(plan->no_fallback));
+	add_bytes(hash, &plan->sticky_hash, sizeof(plan->sticky_hash));
 	add_candidates(hash, plan);
 	add_text(hash, request->system);
 	add_number(hash, request->has_temperature, request->temperature);

@@ -25,12 +25,14 @@ typedef struct MemoEntry
 	dlist_node node;       /* by age, once it has an outcome */
 	MemoryContext context; /* of the outcome */
 	PglOutcome outcome;
+	Size size;
 	int64_t kept_us;
 } MemoEntry;
 
 static MemoryContext context = NULL;
 static HTAB *entries = NULL;
 static dlist_head by_age = DLIST_STATIC_INIT(by_age);
+static Size total = 0; /* of the outcomes */
 
 static HTAB *
 table(void)
@@ -53,6 +55,7 @@ pgl_memo_forget(void)
 		return;
 	entries = NULL;
 	dlist_init(&by_age);
+	total = 0;
 	MemoryContextReset(context);
 }
 
@@ -62,6 +65,7 @@ drop(MemoEntry *entry)
 	if (entry->context)
 	{
 		dlist_delete(&entry->node);
+		total -= entry->size;
 		MemoryContextDelete(entry->context);
 	}
 	hash_search(entries, entry->key, HASH_REMOVE, NULL);
@@ -141,7 +145,7 @@ make_room(void)
 {
 	Size max = (Size) pgl_guc_memo_size * 1024;
 
-	while (!dlist_is_empty(&by_age) && MemoryContextMemAllocated(context, true) > max)
+	while (!dlist_is_empty(&by_age) && total > max)
 		drop(dlist_container(MemoEntry, node, dlist_head_node(&by_age)));
 }
 
@@ -168,7 +172,9 @@ pgl_memo_keep(const unsigned char key[PGL_KEY_SIZE], const PglCall *call, const 
 	MemoryContextSwitchTo(caller);
 	entry->context = own;
 	entry->leader = NULL;
+	entry->size = sizeof(MemoEntry) + MemoryContextMemAllocated(own, true);
 	entry->kept_us = pgl_clock_us();
+	total += entry->size;
 	dlist_push_tail(&by_age, &entry->node);
 	make_room();
 }

@@ -15,6 +15,7 @@
 #include "../core/clock.h"
 #include "../pg/compat.h"
 #include "../pg/errors.h"
+#include "../pg/guc.h"
 #include "budget.h"
 #include "state.h"
 
@@ -551,14 +552,32 @@ pgl_outcome_ledger_full(PglCall *call)
 }
 
 void
-pgl_outcome_statement_limit(PglCall *call)
+pgl_outcome_statement_limit(PglCall *call, PglStatementVerdict verdict)
 {
+	const PglStatement *statement = pgl_statement_current();
+	char spent[PGL_USD_SIZE];
+	char worst[PGL_USD_SIZE];
 	StringInfoData detail;
 
 	initStringInfo(&detail);
 	describe_attempts(&detail, call);
-	fail(call, ERRCODE_LM_STATEMENT_LIMIT, "another attempt may exceed pgllm.statement_max_cost",
-		 detail.data, "Raise pgllm.statement_max_cost, or lower max_tokens.");
+	if (verdict == PGL_STATEMENT_NO_CALLS)
+		fail(call, ERRCODE_LM_STATEMENT_LIMIT,
+			 psprintf("statement has made all %d calls it may make", pgl_guc_statement_max_calls),
+			 detail.data, "Raise pgllm.statement_max_calls, or process fewer rows at a time.");
+	else if (verdict == PGL_STATEMENT_NO_PRICE)
+		fail(call, ERRCODE_LM_STATEMENT_LIMIT,
+			 "a call without a price cannot keep pgllm.statement_max_cost", detail.data,
+			 "Prices are rows of llm_price.");
+	else
+	{
+		begin_sentence(&detail);
+		appendStringInfo(&detail, "It may spend %g USD: %s spent, up to %s needed.",
+						 pgl_guc_statement_max_cost, pgl_usd_text(statement->cost_nano_usd, spent),
+						 pgl_usd_text(call->statement_reserve, worst));
+		fail(call, ERRCODE_LM_STATEMENT_LIMIT, "statement has spent what it may spend", detail.data,
+			 "Raise pgllm.statement_max_cost, or lower max_tokens.");
+	}
 }
 
 void

@@ -381,6 +381,8 @@ pgl_plan_build(const PglCallArgs *args, size_t input_bytes, const PglSnapshot **
 	plan->max_wait_ms = args->max_wait_ms >= 0 ? Min(args->max_wait_ms, plan->tenant->max_wait_ms)
 											   : plan->tenant->max_wait_ms;
 	plan->may_wait = args->max_wait_ms >= 0 ? args->max_wait_ms > 0 : plan->tenant->wait_at_limit;
+	plan->asked_model = args->model ? pstrdup(args->model) : NULL;
+	plan->no_fallback = args->no_fallback;
 	plan->sticky_hash = pgl_catalog_hash(args->sticky_key ? args->sticky_key : plan->tenant->name);
 	plan->input_estimate = pgl_plan_most_input(input_bytes);
 	plan->ncandidates = plan->route->nentries;

@@ -57,6 +57,8 @@ typedef struct PglPlan
 	bool may_wait;
 	int max_wait_ms;
 	uint64_t sticky_hash;
+	const char *asked_model; /* NULL: any */
+	bool no_fallback;
 	uint32_t database;
 	int max_new_limits; /* limits that a decision may have to make */
 	int *order;         /* scratch of admission, which must not allocate under its lock */

@@ -42,8 +42,9 @@ pgl_ledger_require_settled(void)
 		if (now_us >= until_us)
 			ereport(ERROR,
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					 errmsg("what was spent is not known: the ledger writer does not run"),
-					 errdetail("A budget applies, and records of calls are not in llm_ledger yet."),
+					 errmsg("what was paid for before is not known: the ledger is behind"),
+					 errdetail("A budget or the journal is to be read, and records of earlier "
+							   "calls are not in the tables yet."),
 					 errhint("See llm_ledger_status and the server log; max_worker_processes may "
 							 "be too low.")));
 		pgl_ledger_want_writer(MyDatabaseId);

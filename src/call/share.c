@@ -64,13 +64,20 @@ worst_case(const PglPlan *plan)
 static void
 go_live(PglCall *call)
 {
+	PglStatementVerdict verdict;
+
 	call->statement_reserve = worst_case(call->plan);
-	if (pgl_statement_must_wait(call->statement_reserve))
+	verdict = pgl_statement_take(call->statement_reserve);
+	if (verdict == PGL_STATEMENT_WAIT)
 	{
 		follow(call, PGL_FOLLOW_ROOM);
 		return;
 	}
-	pgl_statement_take(call->statement_reserve);
+	if (verdict != PGL_STATEMENT_MAY)
+	{
+		pgl_outcome_statement_limit(call, verdict);
+		return;
+	}
 	call->statement = pgl_statement_current()->number;
 	call->outcome.source = "live";
 	call->is_live = true;

@@ -26,6 +26,7 @@
 #include "admit.h"
 #include "call.h"
 #include "memo.h"
+#include "statement.h"
 
 /* llm_route_policy allows 16 attempts; a credential that was read anew adds one. */
 #define PGL_CALL_MAX_ATTEMPTS 17
@@ -219,7 +220,7 @@ extern int pgl_outcome_depth(const PglCall *call);      /* candidates before the
 extern void pgl_outcome_judge(PglCall *call);           /* is the answer cut? */
 extern void pgl_outcome_not_recorded(PglCall *call);
 extern void pgl_outcome_ledger_full(PglCall *call);
-extern void pgl_outcome_statement_limit(PglCall *call);
+extern void pgl_outcome_statement_limit(PglCall *call, PglStatementVerdict verdict);
 extern void pgl_outcome_succeed(PglCall *call);
 extern void pgl_outcome_refused(PglCall *call); /* limits of tenant or role, LM002 */
 extern void pgl_outcome_no_memory(PglCall *call);

@@ -9,9 +9,9 @@
 
 #include <math.h>
 
-#include "../pg/errors.h"
 #include "../pg/guc.h"
 #include "memo.h"
+#include "state.h"
 #include "statement.h"
 
 #define NANO 1e9
@@ -29,6 +29,9 @@ pgl_statement_begin(void)
 {
 	uint64_t number = current.number;
 
+	/* What a call runs for itself, its own look-ups above all, is part of its statement. */
+	if (pgl_engine_unfinished() > 0)
+		return;
 	pgl_memo_forget();
 	memset(&current, 0, sizeof(current));
 	current.number = number + 1;
@@ -75,61 +78,42 @@ max_nano_usd(void)
 	return (int64_t) fmin(rint(pgl_guc_statement_max_cost * NANO), (double) (INT64_MAX / 2));
 }
 
-static void
-refuse_calls(void)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_LM_STATEMENT_LIMIT),
-			 errmsg("statement has made all %d calls it may make", pgl_guc_statement_max_calls),
-			 errhint("Raise pgllm.statement_max_calls, or process fewer rows at a time.")));
-}
-
-static void
-refuse_cost(int64_t worst_nano_usd)
-{
-	if (worst_nano_usd < 0)
-		ereport(ERROR, (errcode(ERRCODE_LM_STATEMENT_LIMIT),
-						errmsg("a call without a price cannot keep pgllm.statement_max_cost"),
-						errhint("Prices are rows of llm_price.")));
-	ereport(ERROR,
-			(errcode(ERRCODE_LM_STATEMENT_LIMIT), errmsg("statement has spent what it may spend"),
-			 errdetail("Spent %.9f, in flight at worst %.9f, this call at worst %.9f of "
-					   "%.9f US dollars.",
-					   current.cost_nano_usd / NANO, current.reserved_nano_usd / NANO,
-					   worst_nano_usd / NANO, pgl_guc_statement_max_cost),
-			 errhint("Raise pgllm.statement_max_cost, or lower max_tokens.")));
-}
-
 static bool
 fits(int64_t worst_nano_usd, int64_t reserved_nano_usd)
 {
 	return pgl_guc_statement_max_cost < 0 ||
-		   (worst_nano_usd >= 0 &&
-			current.cost_nano_usd + reserved_nano_usd <= max_nano_usd() - worst_nano_usd);
+		   current.cost_nano_usd + reserved_nano_usd <= max_nano_usd() - worst_nano_usd;
 }
 
-static bool
-has_made_all_calls(void)
+static PglStatementVerdict
+judge(int64_t worst_nano_usd)
 {
-	return pgl_guc_statement_max_calls >= 0 && current.calls >= pgl_guc_statement_max_calls;
+	if (pgl_guc_statement_max_calls >= 0 && current.calls >= pgl_guc_statement_max_calls)
+		return PGL_STATEMENT_NO_CALLS;
+	if (pgl_guc_statement_max_cost >= 0 && worst_nano_usd < 0)
+		return PGL_STATEMENT_NO_PRICE;
+	if (fits(worst_nano_usd, current.reserved_nano_usd))
+		return PGL_STATEMENT_MAY;
+	return fits(worst_nano_usd, 0) ? PGL_STATEMENT_WAIT : PGL_STATEMENT_NO_MONEY;
 }
 
 bool
 pgl_statement_must_wait(int64_t worst_nano_usd)
 {
-	return !has_made_all_calls() && !fits(worst_nano_usd, current.reserved_nano_usd) &&
-		   fits(worst_nano_usd, 0);
+	return judge(worst_nano_usd) == PGL_STATEMENT_WAIT;
 }
 
-void
+PglStatementVerdict
 pgl_statement_take(int64_t worst_nano_usd)
 {
-	if (has_made_all_calls())
-		refuse_calls();
-	if (!fits(worst_nano_usd, current.reserved_nano_usd))
-		refuse_cost(worst_nano_usd);
-	current.calls++;
-	current.reserved_nano_usd += Max(worst_nano_usd, 0);
+	PglStatementVerdict verdict = judge(worst_nano_usd);
+
+	if (verdict == PGL_STATEMENT_MAY)
+	{
+		current.calls++;
+		current.reserved_nano_usd += Max(worst_nano_usd, 0);
+	}
+	return verdict;
 }
 
 bool

@@ -31,12 +31,21 @@ extern void pgl_statement_begin(void);
 /* Emits the report, if it is wanted and there was a call. */
 extern void pgl_statement_end(void);
 
+typedef enum PglStatementVerdict
+{
+	PGL_STATEMENT_MAY,
+	PGL_STATEMENT_WAIT,     /* calls in flight have reserved what is left; they may give it back */
+	PGL_STATEMENT_NO_CALLS, /* it has made all its calls */
+	PGL_STATEMENT_NO_MONEY,
+	PGL_STATEMENT_NO_PRICE /* it is limited, and the call's price is not known */
+} PglStatementVerdict;
+
 /*
- * One more call that may cost so much at worst (-1: not known).  Throws LM010 when the statement
- * may not make it; else it is counted, and the money is reserved until pgl_statement_release.
+ * May the statement make one more call, that may cost so much at worst (-1: not known)?  If so it
+ * is counted, and the money is reserved until pgl_statement_release.
  */
-extern void pgl_statement_take(int64_t worst_nano_usd);
-/* Not now, but when calls in flight have given back what they do not need. */
+extern PglStatementVerdict pgl_statement_take(int64_t worst_nano_usd);
+/* Would the answer be PGL_STATEMENT_WAIT? */
 extern bool pgl_statement_must_wait(int64_t worst_nano_usd);
 /* Does what is spent and reserved still keep the limit?  Asked before another attempt. */
 extern bool pgl_statement_has_room(void);

@@ -154,6 +154,15 @@ pgl_create_wait_event_set(int nevents)
 #define PGL_EXECUTOR_RUN_ARGUMENTS query, direction, count, execute_once
 #endif
 
+/* 17 has a timeout for whole transactions. */
+static inline void
+pgl_disable_transaction_timeout(void)
+{
+#if PG_VERSION_NUM >= 170000
+	SetConfigOption("transaction_timeout", "0", PGC_SUSET, PGC_S_OVERRIDE);
+#endif
+}
+
 /* 15 wants to know how much room there is for a digest. */
 #if PG_VERSION_NUM >= 150000
 #define pgl_cryptohash_final(context, out, size) pg_cryptohash_final(context, out, size)

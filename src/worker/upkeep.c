@@ -14,11 +14,17 @@
 #include "postgres.h"
 #include "../pg/compat.h"
 
+#include "access/table.h"
+#include "catalog/partition.h"
 #include "executor/spi.h"
+#include "partitioning/partbounds.h"
+#include "partitioning/partdesc.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/datetime.h"
 #include "utils/lsyscache.h"
+#include "utils/partcache.h"
+#include "utils/rel.h"
 #include "utils/timestamp.h"
 
 #include "../pg/guc.h"
@@ -116,17 +122,29 @@ parent_of(const PglExtension *extension)
 	return parent;
 }
 
-/* In whatever schema: the extension may have been moved after it was made. */
+/*
+ * Is there a partition for that moment, one of ours or one that the DBA made: for a month, say, or
+ * a default one?
+ */
 static bool
-is_attached(const char *name, Oid parent)
+is_covered(TimestampTz at, Oid parent)
 {
-	run(psprintf("SELECT FROM pg_catalog.pg_inherits AS i JOIN pg_catalog.pg_class AS c "
-				 "ON c.oid OPERATOR(pg_catalog.=) i.inhrelid "
-				 "WHERE i.inhparent OPERATOR(pg_catalog.=) '%u' "
-				 "AND c.relname OPERATOR(pg_catalog.=) '%s'",
-				 parent, name),
-		SPI_OK_SELECT);
-	return SPI_processed > 0;
+	Relation relation = table_open(parent, AccessShareLock);
+	PartitionKey key = RelationGetPartitionKey(relation);
+	PartitionBoundInfo bounds = RelationGetPartitionDesc(relation, true)->boundinfo;
+	Datum value = TimestampTzGetDatum(at);
+	bool covered = false;
+
+	if (bounds != NULL)
+	{
+		bool equal;
+		int bound = partition_range_datum_bsearch(key->partsupfunc, key->partcollation, bounds, 1,
+												  &value, &equal);
+
+		covered = bounds->indexes[bound + 1] >= 0 || bounds->default_index >= 0;
+	}
+	table_close(relation, AccessShareLock);
+	return covered;
 }
 
 /*
@@ -181,7 +199,7 @@ ensure_day(int day, const PglExtension *extension)
 	if (is_known(day, parent))
 		return;
 	name_day(name, day);
-	if (!is_attached(name, parent))
+	if (!is_covered((TimestampTz) day * USECS_PER_DAY, parent))
 		make_partition(day, name, extension);
 	note_known(day);
 }

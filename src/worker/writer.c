@@ -392,11 +392,13 @@ choose_settings(void)
 		{"check_function_bodies", "on"},
 		{"enable_seqscan", "off"},
 		{"application_name", "pgllm ledger writer"},
+		{"auto_explain.log_min_duration", "-1"}, /* it would log answers */
 	};
 	int i;
 
 	for (i = 0; i < lengthof(settings); i++)
 		SetConfigOption(settings[i][0], settings[i][1], PGC_SUSET, PGC_S_OVERRIDE);
+	pgl_disable_transaction_timeout();
 	keep_commits_durable();
 }
 

@@ -85,7 +85,8 @@ INSERT INTO doc VALUES (1), (2);
 SELECT calls(), (SELECT count(*) FROM doc);
 INSERT INTO doc VALUES (3);
 SELECT calls(), (SELECT count(*) FROM doc);
-SELECT llm_invoke_many('t', ARRAY['a', 'b', 'c', 'd']);
+-- where failures are data, what was paid for is not lost
+SELECT ord, (result).response, (result).sqlstate FROM llm_invoke_many('t', ARRAY['a', 'b', 'c', 'd', 'a']);
 SELECT calls();
 SELECT sqlstate FROM generate_series(1, 4) i, LATERAL llm_try_invoke('t', 'try' || i) r;
 SET pgllm.statement_max_calls = 0;
@@ -113,7 +114,7 @@ SELECT count(llm_invoke('t', 'c' || i)) FROM generate_series(1, 3) i;
 SELECT calls();
 -- what calls in flight have reserved is waited for
 SELECT count(*), count((result).response) FROM llm_invoke_many('t', ARRAY['p', 'q']);
-SELECT count(*) FROM llm_invoke_many('t', ARRAY['p', 'q', 'r']);
+SELECT (result).response, (result).sqlstate FROM llm_invoke_many('t', ARRAY['p', 'q', 'r']);
 -- what was out when an error ended it counts as spent: two calls, not two in each round
 INSERT INTO llm_target (target, shard, model, model_id, max_tokens, parameters) VALUES ('slow', 'mock', 'm', 'x', 100, '{"latency_ms": 3600000}');
 INSERT INTO llm_route (route, target) VALUES ('slow', 'slow');
@@ -123,14 +124,12 @@ SET pgllm.statement_max_cost = 0.0025;
 DO $$
 BEGIN
 	FOR i IN 1..3 LOOP
-		PERFORM set_config('pgllm.statement_max_calls', (2 * i)::text, false);
 		BEGIN
-			PERFORM llm_invoke_many('t', ARRAY['u' || i, 'v' || i, 'w' || i], '{"route": "slow"}');
-		EXCEPTION WHEN SQLSTATE 'LM010' THEN
+			PERFORM llm_invoke_many('t', ARRAY['u' || i, 'v' || i, repeat('w', 17000000)], '{"route": "slow"}');
+		EXCEPTION WHEN program_limit_exceeded THEN
 		END;
 	END LOOP;
 END $$;
-RESET pgllm.statement_max_calls;
 SELECT calls();
 DELETE FROM llm_price WHERE component = 'output';
 SELECT llm_invoke('t', 'unpriced');
