@@ -14,6 +14,7 @@
 
 #include "../core/clock.h"
 #include "../pg/guc.h"
+#include "../shmem/answer.h"
 #include "journal.h"
 #include "state.h"
 
@@ -209,7 +210,7 @@ pgl_record_add_answer(PglCall *call, PglRecord *record)
 	memcpy(record->journal_key, call->key, PGL_KEY_SIZE);
 	record->expires_at = record->started_at + Max(record->total_us, 0) + tenant->cache_ttl_us;
 	record->answer_length = (uint32_t) outcome->response_len;
-	record->answer = pgl_ledger_keep_text(outcome->response, record->answer_length);
+	record->answer = pgl_answer_keep(outcome->response, record->answer_length);
 	if (record->answer == 0)
 		pgl_durable_write_answer(call, record);
 }

@@ -1,14 +1,14 @@
 /*
- * ledger.c — slots, queues and texts of ledger records.
+ * ledger.c — slots and queues of ledger records.
  *
  * A slot is a small header; its record lies in an array beside, so that walking headers touches
  * little memory.  Free slots and the queue of each database are singly linked by index.
  *
- * Under the main lock only ends of lists move.  The records themselves are copied, and their texts
- * freed, under the flush lock: a queued record does not change until it is taken off, and only the
- * holder of the flush lock takes off.  So whoever holds it may walk the queue from the head over as
- * many records as it counted under the main lock.  It must not follow the link of the last one: a
- * push may be writing it.
+ * Under the main lock only ends of lists move.  The records themselves are copied, and their
+ * answers freed, under the flush lock: a queued record does not change until it is taken off, and
+ * only the holder of the flush lock takes off.  So whoever holds it may walk the queue from the
+ * head over as many records as it counted under the main lock.  It must not follow the link of the
+ * last one: a push may be writing it.
  *
  * What waiting backends look at, the number of the first record that is not durable, is an atomic,
  * so that they need no lock to go back to sleep.
@@ -20,16 +20,15 @@
 #include "storage/ipc.h"
 #include "storage/lwlock.h"
 #include "storage/shmem.h"
-#include "utils/dsa.h"
 #include "utils/timestamp.h"
 
 #include "../core/clock.h"
 #include "../pg/compat.h"
 #include "../pg/guc.h"
+#include "answer.h"
 #include "ledger.h"
 
 #define NONE (-1)
-#define TEXT_AREA_SIZE (32 * 1024 * 1024)
 #define LONGEST_BACK_OFF_US INT64_C(30000000)
 
 typedef enum SlotState
@@ -87,8 +86,6 @@ typedef struct Ledger
 static Ledger *ledger = NULL;
 static Slot *slots = NULL;
 static PglRecord *records = NULL;
-static void *text_place = NULL;
-static dsa_area *texts = NULL; /* attached at first use */
 static int own_index = NONE;
 static int own_reserved = 0; /* slots reserved by this process: most exits need no search */
 
@@ -100,20 +97,7 @@ pgl_ledger_shmem_size(void)
 	Size size = MAXALIGN(sizeof(Ledger));
 
 	size = add_size(size, MAXALIGN(mul_size(pgl_guc_ledger_size, sizeof(Slot))));
-	size = add_size(size, MAXALIGN(mul_size(pgl_guc_ledger_size, sizeof(PglRecord))));
-	return add_size(size, TEXT_AREA_SIZE);
-}
-
-/* At most the size of its place, see the top of ledger.h. */
-static void
-create_texts(void)
-{
-	dsa_area *area = dsa_create_in_place(text_place, TEXT_AREA_SIZE,
-										 pgl_shmem_lwlock(PGL_LWLOCK_FLUSH)->tranche, NULL);
-
-	dsa_pin(area);
-	dsa_set_size_limit(area, TEXT_AREA_SIZE);
-	dsa_detach(area);
+	return add_size(size, MAXALIGN(mul_size(pgl_guc_ledger_size, sizeof(PglRecord))));
 }
 
 static void
@@ -139,7 +123,6 @@ pgl_ledger_shmem_init(void)
 	slots = ShmemInitStruct("pgllm ledger slots", slots_size, &found);
 	records = ShmemInitStruct("pgllm ledger records",
 							  mul_size(pgl_guc_ledger_size, sizeof(PglRecord)), &found);
-	text_place = ShmemInitStruct("pgllm ledger texts", TEXT_AREA_SIZE, &found);
 	if (found)
 		return;
 	memset(ledger, 0, sizeof(*ledger));
@@ -152,7 +135,6 @@ pgl_ledger_shmem_init(void)
 		slots[i].next = i + 1 < pgl_guc_ledger_size ? i + 1 : NONE;
 	for (i = 0; i < PGL_LEDGER_MAX_DATABASES; i++)
 		clear_database(&ledger->databases[i], InvalidOid);
-	create_texts();
 }
 
 /* ---- the table of databases ---- */
@@ -363,59 +345,14 @@ pgl_ledger_unreserve_mine(void)
 	}
 }
 
-/* ---- texts ---- */
-
-static dsa_area *
-text_area(void)
-{
-	MemoryContext caller;
-
-	if (texts != NULL)
-		return texts;
-	caller = MemoryContextSwitchTo(TopMemoryContext);
-	texts = dsa_attach_in_place(text_place, NULL);
-	MemoryContextSwitchTo(caller);
-	dsa_pin_mapping(texts);
-	if (IsUnderPostmaster)
-		on_shmem_exit(dsa_on_shmem_exit_release_in_place, PointerGetDatum(text_place));
-	return texts;
-}
-
-uint64_t
-pgl_ledger_keep_text(const char *from, uint32_t length)
-{
-	dsa_pointer pointer;
-
-	if (length >= TEXT_AREA_SIZE)
-		return InvalidDsaPointer;
-	pointer = dsa_allocate_extended(text_area(), (size_t) length + 1, DSA_ALLOC_NO_OOM);
-	if (DsaPointerIsValid(pointer))
-		memcpy(dsa_get_address(text_area(), pointer), from, length);
-	return pointer;
-}
-
-void
-pgl_ledger_free_text(uint64_t pointer)
-{
-	if (DsaPointerIsValid(pointer))
-		dsa_free(text_area(), pointer);
-}
-
-/* A copy of a record's text; NULL: none.  Under the flush lock. */
-static char *
-copy_text(const PglRecord *record)
-{
-	char *copy;
-
-	if (!record->has_answer || !DsaPointerIsValid(record->answer))
-		return NULL;
-	copy = palloc_extended((Size) record->answer_length + 1, MCXT_ALLOC_HUGE);
-	memcpy(copy, dsa_get_address(text_area(), record->answer), record->answer_length);
-	copy[record->answer_length] = '\0';
-	return copy;
-}
-
 /* ---- draining ---- */
+
+/* NULL: the record has none.  Under the flush lock. */
+static char *
+copy_answer(const PglRecord *record)
+{
+	return record->has_answer ? pgl_answer_copy(record->answer, record->answer_length) : NULL;
+}
 
 static bool
 lock_flush(bool wait)
@@ -474,14 +411,14 @@ pgl_ledger_copy(uint32_t database, int max, bool wait, PglDrain *drain)
 		if (i > 0)
 			index = slots[index].next;
 		drain->records[i] = records[index];
-		drain->answers[i] = copy_text(&records[index]);
+		drain->answers[i] = copy_answer(&records[index]);
 		drain->last = slots[index].number;
 	}
 	unlock_flush();
 }
 
 /*
- * Under the flush lock.  Free the texts of those of the first `count` queued records whose number
+ * Under the flush lock.  Free the answers of those of the first `count` queued records whose number
  * is at most `last`.  Returns how many there are; *end is the last of them.
  */
 static int
@@ -496,7 +433,7 @@ release_records(int head, int64_t count, uint64_t last, int *end)
 		PglRecord *record = &records[index];
 
 		if (record->has_answer)
-			pgl_ledger_free_text(record->answer);
+			pgl_answer_free(record->answer);
 		record->has_answer = false;
 		*end = index;
 		if (++n < count)

@@ -16,10 +16,8 @@
  * the same time (a backend helps out when the writer is stuck): the rows are keyed by call and
  * attempt, and the second copy of one is ignored.
  *
- * Texts that have no place in a fixed-size record (answers for the journal) lie in a DSA area and
- * are freed with the slot.  The area lies in the main shared memory and does not grow: growing
- * would need /dev/shm, which throws when it is full, and which the postmaster could not read at the
- * end.  When there is no room the caller writes the answer to the spill file by itself.
+ * Answers for the journal, which have no place in a fixed-size record, lie beside (answer.h) and
+ *are freed with the slot.
  */
 #ifndef PGL_SHMEM_LEDGER_H
 #define PGL_SHMEM_LEDGER_H
@@ -143,12 +141,6 @@ extern uint64_t pgl_ledger_durable(void);
 extern uint64_t pgl_ledger_last(void);
 /* Locked, at backend exit: slots that were reserved and not used, and the office of writer. */
 extern void pgl_ledger_unreserve_mine(void);
-/*
- * Unlocked.  Copy a text to where a record can name it; 0 when there is no room.  May throw only
- * what dsa_allocate does under DSA_ALLOC_NO_OOM: nothing.  Freed with the record, or here.
- */
-extern uint64_t pgl_ledger_keep_text(const char *text, uint32_t length);
-extern void pgl_ledger_free_text(uint64_t pointer);
 
 /* ---- draining: the writer, a helping backend, the postmaster at the end ---- */
 

@@ -16,6 +16,7 @@
 #include "../core/clock.h"
 #include "../pg/compat.h"
 #include "activity.h"
+#include "answer.h"
 #include "balance.h"
 #include "breaker.h"
 #include "flight.h"
@@ -53,6 +54,7 @@ request_memory(void)
 	RequestAddinShmemSpace(pgl_activity_shmem_size());
 	RequestAddinShmemSpace(pgl_flight_shmem_size());
 	RequestAddinShmemSpace(pgl_ledger_shmem_size());
+	RequestAddinShmemSpace(pgl_answer_shmem_size());
 	RequestAddinShmemSpace(pgl_spill_shmem_size());
 	RequestNamedLWLockTranche(TRANCHE, LOCKS);
 }
@@ -94,6 +96,7 @@ attach_memory(void)
 	pgl_activity_shmem_init();
 	pgl_flight_shmem_init();
 	pgl_ledger_shmem_init();
+	pgl_answer_shmem_init();
 	pgl_spill_shmem_init();
 	LWLockRelease(AddinShmemInitLock);
 	if (!IsUnderPostmaster)
