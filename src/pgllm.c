@@ -8,6 +8,7 @@
 #include "pg/compat.h"
 #include "pg/guc.h"
 #include "shmem/state.h"
+#include "sql/database.h"
 #include "sql/toplevel.h"
 #include "sql/utility.h"
 #include "worker/worker.h"
@@ -28,5 +29,6 @@ _PG_init(void)
 	pgl_shmem_init();
 	pgl_utility_init();
 	pgl_toplevel_init();
+	pgl_database_init();
 	pgl_worker_init();
 }

@@ -62,6 +62,7 @@ typedef struct Database
 	int writer_pid; /* 0: none */
 	ProcNumber writer_proc;
 	bool wanted;
+	bool dismissed; /* its writer shall leave */
 	bool recovered;
 	int64_t back_off_us; /* 0: the tables work */
 	int64_t retry_at_us;
@@ -520,11 +521,34 @@ pgl_ledger_attach_writer(void)
 	{
 		database->writer_pid = MyProcPid;
 		database->writer_proc = pgl_my_proc_number();
-		database->wanted = false;
+		database->wanted = database->dismissed = false;
 		attached = true;
 	}
 	pgl_shmem_unlock();
 	return attached;
+}
+
+void
+pgl_ledger_dismiss_writer(uint32_t oid)
+{
+	Database *database;
+
+	pgl_shmem_lock();
+	database = database_of(oid);
+	if (database != NULL && database->writer_pid != 0)
+	{
+		database->dismissed = true;
+		wake_writer(database);
+	}
+	pgl_shmem_unlock();
+}
+
+bool
+pgl_ledger_is_dismissed(void)
+{
+	Database *database = own_database();
+
+	return database != NULL && database->dismissed;
 }
 
 void

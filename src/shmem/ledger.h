@@ -169,6 +169,10 @@ extern void pgl_ledger_discard(uint32_t database);
 /* Unlocked.  This process is the writer of its database from now on; false: there is one. */
 extern bool pgl_ledger_attach_writer(void);
 extern void pgl_ledger_detach_writer(void);
+/* Unlocked.  The writer of a database, if there is one, leaves when it has nothing left to write:
+ * somebody wants the database without sessions. */
+extern void pgl_ledger_dismiss_writer(uint32_t database);
+extern bool pgl_ledger_is_dismissed(void); /* unlocked; the writer of this database */
 /* Unlocked.  This process is the launcher: it is woken when a database needs a writer. */
 extern void pgl_ledger_attach_launcher(void);
 extern void pgl_ledger_detach_launcher(void);

@@ -12,9 +12,10 @@
  *
  * Dying anywhere between means that a record comes again, and tables.c skips what is there.
  *
- * It leaves after three seconds without work: somebody who waits in DROP DATABASE gives up after
- * five.  The launcher starts another when there is work.  Transactions that wait in spite of
- * lock_timeout end with SIGTERM like any backend's.
+ * It leaves after a minute without work, or when it is dismissed: DROP DATABASE and its like wait
+ * five seconds for the sessions of a database to end (sql/database.c).  The launcher starts another
+ *when there is work.  Transactions that wait in spite of lock_timeout end with SIGTERM like any
+ *backend's.
  */
 #include "postgres.h"
 #include "../pg/compat.h"
@@ -36,7 +37,7 @@
 
 #define BATCH 1000
 #define SECOND_US INT64_C(1000000)
-#define IDLE_US (3 * SECOND_US)
+#define IDLE_US (60 * SECOND_US)
 #define UPKEEP_US (60 * SECOND_US)
 #define LOG_INTERVAL_US (60 * SECOND_US)
 
@@ -341,7 +342,8 @@ do_work(void)
 static bool
 is_idle(void)
 {
-	return pgl_clock_us() - idle_since_us >= IDLE_US && pgl_ledger_durable() == UINT64_MAX;
+	return pgl_ledger_durable() == UINT64_MAX &&
+		   (pgl_ledger_is_dismissed() || pgl_clock_us() - idle_since_us >= IDLE_US);
 }
 
 /* Commits of the ledger are what others wait for: they are never asynchronous. */

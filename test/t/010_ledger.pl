@@ -287,6 +287,17 @@ $node->safe_psql('fresh', q{BEGIN;
 ok($node->safe_psql('fresh', 'SELECT llm_flush()') eq 't', 'a call in the transaction that creates the extension');
 is($node->safe_psql('fresh', 'SELECT count(*) FROM llm_ledger'), 1, '... has its row after it');
 
+# Commands that want a database without sessions do not wait in vain for a writer that nobody thinks of.
+my $writers = q{SELECT count(*) FROM pg_stat_activity WHERE datname = 'fresh' AND backend_type = 'pgllm ledger writer'};
+is($node->safe_psql('postgres', $writers), 1, 'the writer of a database has stayed');
+$node->safe_psql('postgres', 'CREATE DATABASE fresh_copy TEMPLATE fresh');
+is($node->safe_psql('fresh_copy', 'SELECT count(*) FROM llm_ledger'), 1, 'CREATE DATABASE from a template with a writer');
+$node->safe_psql('fresh', q{SELECT llm_invoke('fresh', 'hello again')});
+$node->safe_psql('postgres', 'ALTER DATABASE fresh RENAME TO stale');
+$node->safe_psql('stale', q{SELECT llm_invoke('fresh', 'and again')});
+$node->safe_psql('postgres', 'DROP DATABASE stale');
+is($node->safe_psql('postgres', q{SELECT count(*) FROM pg_database WHERE datname = 'stale'}), 0, 'ALTER and DROP DATABASE with a writer');
+
 # ---- the end -------------------------------------------------------------------------------------
 
 ok(flush_ledger($node), 'flushed');
