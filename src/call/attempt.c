@@ -180,7 +180,7 @@ announce(PglCall *call)
 
 	pgl_record_intent(call, &record);
 	pgl_shmem_lock();
-	number = pgl_ledger_push(&call->intent_slot, &record);
+	number = pgl_ledger_push(&call->intent_slot, &record, true);
 	pgl_shmem_unlock();
 	call->had_intent = true;
 	pgl_durable_await(call, PGL_CALL_INTENDING, number);
@@ -290,7 +290,8 @@ settle_attempt(PglCall *call, PglCause cause, const PglBill *bill, const PglReco
 					 cost_for_budgets(call, bill), now_us);
 	if (cause == PGL_CAUSE_NONE)
 		pgl_lease_settle(&call->admit.call_lease, 1, call->billed_tokens, 0, now_us);
-	call->last_record = pgl_ledger_push(&call->slot, record);
+	call->last_record =
+		pgl_ledger_push(&call->slot, record, call->wants_durable || record->has_answer);
 	pgl_ledger_unreserve(&call->intent_slot);
 	if (record->has_answer)
 		call->answer_record = call->last_record;
@@ -445,7 +446,7 @@ abandon_attempt(PglCall *call, const PglRecord *record, int64_t now_us)
 	}
 	else
 		pgl_lease_settle(&call->admit.attempt_lease, 0, 0, 0, now_us);
-	(void) pgl_ledger_push(&call->slot, record);
+	(void) pgl_ledger_push(&call->slot, record, false);
 }
 
 /* The call ends here and now, whatever it is doing: nothing may throw. */

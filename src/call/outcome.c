@@ -101,7 +101,7 @@ close_call(PglCall *call)
 	pgl_lease_settle(&call->admit.call_lease, call->any_arrived, call->billed_tokens, 0,
 					 pgl_clock_us());
 	if (refused)
-		(void) pgl_ledger_push(&call->slot, &record);
+		(void) pgl_ledger_push(&call->slot, &record, false);
 	pgl_ledger_unreserve(&call->slot);
 	pgl_ledger_unreserve(&call->intent_slot);
 	pgl_shmem_unlock();

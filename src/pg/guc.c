@@ -90,7 +90,7 @@ pgl_guc_define(void)
 							NULL);
 	DefineCustomEnumVariable(
 		"pgllm.ledger_sync", "When the row of a call must be durable.",
-		"off: soon after; result: before the answer is returned; intent: also before the request "
+		"off: within a second; result: before the answer is returned; intent: also before the request "
 		"leaves, so that a crash of the server forgets nothing.",
 		&pgl_guc_ledger_sync, PGL_LEDGER_SYNC_RESULT, ledger_sync_options, PGC_SUSET, 0, NULL, NULL,
 		NULL);

@@ -29,6 +29,7 @@
 #include "ledger.h"
 
 #define NONE (-1)
+#define MANY 256 /* so many records are worth a transaction, though nobody waits */
 #define LONGEST_BACK_OFF_US INT64_C(30000000)
 
 typedef enum SlotState
@@ -284,7 +285,7 @@ append(Database *database, int index)
 }
 
 uint64_t
-pgl_ledger_push(int *taken, const PglRecord *record)
+pgl_ledger_push(int *taken, const PglRecord *record, bool urgent)
 {
 	int index = *taken;
 	Slot *slot = &slots[index];
@@ -299,7 +300,8 @@ pgl_ledger_push(int *taken, const PglRecord *record)
 	append(database, index);
 	database->reserved--;
 	own_reserved--;
-	wake_writer(database);
+	if (urgent || database->writer_pid == 0 || database->queued >= MANY)
+		wake_writer(database);
 	*taken = PGL_NO_SLOT;
 	return slot->number;
 }

@@ -133,8 +133,11 @@ extern void pgl_ledger_shmem_init(void);
 extern bool pgl_ledger_reserve(int n, int slots[]);
 /* Locked.  Give a slot back that was not used; PGL_NO_SLOT is allowed.  Resets *slot. */
 extern void pgl_ledger_unreserve(int *slot);
-/* Locked.  Queue the record, wake the writer.  Returns its number, never 0; resets *slot. */
-extern uint64_t pgl_ledger_push(int *slot, const PglRecord *record);
+/*
+ * Locked.  Queue the record.  `urgent`: somebody waits until it is durable, so the writer is woken;
+ * others are written within a second, many at a time.  Returns its number, never 0; resets *slot.
+ */
+extern uint64_t pgl_ledger_push(int *slot, const PglRecord *record, bool urgent);
 /* Unlocked.  All records of this database with at most this number are durable. */
 extern uint64_t pgl_ledger_durable(void);
 /* Unlocked.  Number of the last record queued by anybody in this database; 0: none yet. */
