@@ -88,12 +88,12 @@ pgl_guc_define(void)
 							"Whole days are dropped; 0 keeps them for ever.",
 							&pgl_guc_ledger_retention, 400, 0, 100000, PGC_SIGHUP, 0, NULL, NULL,
 							NULL);
-	DefineCustomEnumVariable(
-		"pgllm.ledger_sync", "When the row of a call must be durable.",
-		"off: within a second; result: before the answer is returned; intent: also before the request "
-		"leaves, so that a crash of the server forgets nothing.",
-		&pgl_guc_ledger_sync, PGL_LEDGER_SYNC_RESULT, ledger_sync_options, PGC_SUSET, 0, NULL, NULL,
-		NULL);
+	DefineCustomEnumVariable("pgllm.ledger_sync", "When the row of a call must be durable.",
+							 "off: within a second; result: before the answer is returned; intent: "
+							 "also before the request "
+							 "leaves, so that a crash of the server forgets nothing.",
+							 &pgl_guc_ledger_sync, PGL_LEDGER_SYNC_RESULT, ledger_sync_options,
+							 PGC_SUSET, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable(
 		"pgllm.ledger_timeout",
 		"Longest wait for the ledger before a backend writes to the spill file.", NULL,

@@ -15,6 +15,7 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "common/hashfn.h"
 #include "executor/spi.h"
 #include "funcapi.h"
@@ -282,19 +283,18 @@ read_rows(Estimate *estimate, const char *sql)
 }
 
 /*
- * The planner may run immutable functions and execution any, so all of it is read-only.
- * GUC_ACTION_SAVE puts the setting back, also when something throws.
+ * The planner may run immutable functions and execution any, so all of it is read-only.  The
+ * variable itself: 17 and later do not let a function set transaction_read_only for its own time.
  */
 static void
 run_query(Estimate *estimate, const char *sql)
 {
-	int guc_level = NewGUCNestLevel();
+	bool was_read_only = XactReadOnly;
 	const char *outer = pgl_utility_forbid("llm_estimate");
 
 	PG_TRY();
 	{
-		(void) set_config_option("transaction_read_only", "on", PGC_USERSET, PGC_S_SESSION,
-								 GUC_ACTION_SAVE, true, 0, false);
+		XactReadOnly = true;
 		if (SPI_connect() != SPI_OK_CONNECT)
 			elog(ERROR, "could not connect to SPI");
 		read_rows(estimate, sql);
@@ -303,8 +303,8 @@ run_query(Estimate *estimate, const char *sql)
 	}
 	PG_FINALLY();
 	{
+		XactReadOnly = was_read_only;
 		pgl_utility_permit(outer);
-		AtEOXact_GUC(false, guc_level);
 	}
 	PG_END_TRY();
 }
