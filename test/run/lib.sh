@@ -226,6 +226,7 @@ simulator_runs() {
 		tr '\0' ' ' 2>/dev/null <"/proc/$(sim_field "$1" pid)/cmdline" | grep -q "$1/sim.json"
 }
 
+# By the shell's own kill: a bare Debian has no other.
 stop_simulator() {
-	! simulator_runs "$1" || as_worker kill "$(sim_field "$1" pid)"
+	! simulator_runs "$1" || as_worker bash -c 'kill "$1"' kill "$(sim_field "$1" pid)"
 }

@@ -312,7 +312,7 @@ nothing_held($node, 'nothing is held');
 # A regular stop and start loses nothing and adds nothing.
 my $count = $node->safe_psql('postgres', 'SELECT count(*) FROM llm_ledger');
 $session->quit;
-$node->restart('fast');
+$node->restart;
 ok(flush_ledger($node), 'llm_flush works right after a restart');
 is($node->safe_psql('postgres', 'SELECT count(*) FROM llm_ledger'), $count, 'a restart leaves the ledger as it was');
 
