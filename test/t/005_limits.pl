@@ -388,11 +388,11 @@ is(try_call($node, 'narrow', 'x', { max_wait_ms => 300 })->{sqlstate},
 	'LM001', 'max_wait_ms ends the wait for a target: LM001');
 let_go();
 
-# A rate: one unit each second, in order of arrival, however they wait.
+# A rate: one unit every two seconds, time enough to line up, in order of arrival, however they wait.
 setup_mock(
 	$node, 'rate',
 	a => { parameters => { reply => '' } },
-	-quota => { rpm => 60, burst_requests => 1 },
+	-quota => { rpm => 30, burst_requests => 1 },
 	-tenant => { on_limit => 'wait' });
 $session->value('ALTER SEQUENCE arrival RESTART');
 try_call($node, 'rate', 'x');
