@@ -92,9 +92,12 @@ set_period(PglPlanBudget *budget, TimestampTz now)
 static void
 refresh_periods(PglPlan *plan)
 {
-	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz now;
 	PglPlanBudget *budget;
 
+	if (plan->budgets == NULL)
+		return;
+	now = GetCurrentTimestamp();
 	for (budget = plan->budgets; budget; budget = budget->next)
 		if (!budget->terms.rolling && now >= budget->terms.end)
 			set_period(budget, now);

@@ -11,8 +11,6 @@
 #include "admit.h"
 #include "plan.h"
 
-#define PGL_DROPPED_NO_PRICE "no price known, and a budget applies"
-
 /* Worst case of an attempt on the target, rounded up; -1 when a price is not known. */
 extern int64_t
 pgl_budget_worst_case(const PglTarget *target, int64_t input_tokens, int64_t output_tokens);

@@ -78,15 +78,18 @@ to_utf8(const char *source, size_t len)
 	return converted == source ? pnstrdup(source, len) : converted;
 }
 
-static void
-copy_request(PglCall *call, const PglCallArgs *args)
+void
+pgl_call_make_request(const PglCallArgs *args, PglChatRequest *request)
 {
-	PglChatRequest *request = &call->request;
 	const char **stop = palloc(sizeof(char *) * Max(args->nstop, 1));
 	int i;
 
-	request->prompt = to_utf8(args->prompt, args->prompt_len);
-	request->prompt_len = strlen(request->prompt);
+	memset(request, 0, sizeof(*request));
+	if (args->prompt)
+	{
+		request->prompt = to_utf8(args->prompt, args->prompt_len);
+		request->prompt_len = strlen(request->prompt);
+	}
 	if (args->system)
 		request->system = to_utf8(args->system, strlen(args->system));
 	for (i = 0; i < args->nstop; i++)
@@ -160,7 +163,7 @@ pgl_call_start(const PglCallArgs *args)
 	MemoryContext caller = MemoryContextSwitchTo(call->context);
 	size_t input_bytes;
 
-	copy_request(call, args);
+	pgl_call_make_request(args, &call->request);
 	call->allow_truncated = args->allow_truncated;
 	call->alone = args->alone;
 	input_bytes =
@@ -185,7 +188,7 @@ pgl_call_start_probe(const char *target)
 	PglCall *call = make_call();
 	MemoryContext caller = MemoryContextSwitchTo(call->context);
 
-	copy_request(call, &args);
+	pgl_call_make_request(&args, &call->request);
 	call->allow_truncated = true;
 	call->plan = pgl_plan_build_probe(target, &call->snapshot);
 	set_deadlines(call, 0);

@@ -72,6 +72,8 @@ typedef struct PglOutcome
 	unsigned char call_id[16]; /* UUID, version 7 */
 } PglOutcome;
 
+/* What is asked of a model, in UTF-8, palloc'ed; without a prompt if args has none. */
+extern void pgl_call_make_request(const PglCallArgs *args, PglChatRequest *request);
 extern PglCall *pgl_call_start(const PglCallArgs *args);
 /* A call of at most one token to one target, past tenants, quotas and breakers, but within the
  * limits of the target itself: the doctor's probe. */

@@ -306,9 +306,9 @@ all_attempts_are(const PglCall *call, PglCause cause)
 	return call->nattempts > 0;
 }
 
-/* No attempt was made, and what kept candidates out was the length of the prompt. */
+/* No attempt was made: all candidates were dropped, at least one of them for this reason. */
 static bool
-nothing_large_enough(const PglCall *call)
+all_dropped(const PglCall *call, const char *reason)
 {
 	bool any = false;
 	int c;
@@ -319,25 +319,7 @@ nothing_large_enough(const PglCall *call)
 
 		if (dropped == NULL)
 			return false;
-		any |= strcmp(dropped, "context window too small") == 0;
-	}
-	return any;
-}
-
-/* No attempt was made, and candidates without a price were all that was left. */
-static bool
-nothing_priced(const PglCall *call)
-{
-	bool any = false;
-	int c;
-
-	for (c = 0; c < call->plan->ncandidates; c++)
-	{
-		const char *dropped = call->plan->candidates[c].dropped;
-
-		if (dropped == NULL)
-			return false;
-		any |= strcmp(dropped, PGL_DROPPED_NO_PRICE) == 0;
+		any |= strcmp(dropped, reason) == 0;
 	}
 	return any;
 }
@@ -392,7 +374,7 @@ pgl_outcome_failed(PglCall *call)
 	describe_attempts(&detail, call);
 	describe_candidates(&detail, call);
 	call->outcome.refused = call->nattempts == 0;
-	if (nothing_priced(call))
+	if (all_dropped(call, PGL_DROPPED_NO_PRICE))
 		fail(call, ERRCODE_LM_BUDGET,
 			 psprintf("no price is known for any target of route \"%s\"", route), detail.data,
 			 "Insert the prices of their input and output tokens into llm_price.");
@@ -404,7 +386,8 @@ pgl_outcome_failed(PglCall *call)
 			 psprintf("budget exceeded for tenant \"%s\"", call->plan->tenant->name), detail.data,
 			 never ? BUDGET_NEVER_HINT : NULL);
 	}
-	else if (all_attempts_are(call, PGL_CAUSE_CONTEXT_TOO_LONG) || nothing_large_enough(call))
+	else if (all_attempts_are(call, PGL_CAUSE_CONTEXT_TOO_LONG) ||
+			 all_dropped(call, PGL_DROPPED_TOO_SMALL))
 		fail(call, ERRCODE_LM_CONTEXT_TOO_LONG,
 			 psprintf("prompt is too long for every model of route \"%s\"", route), detail.data,
 			 "Shorten the prompt, lower max_tokens, or add a model with a larger context window.");

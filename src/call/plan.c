@@ -157,7 +157,7 @@ drop_reason(const PglPlan *plan, const PglCandidate *candidate, const PglCallArg
 	if (model->max_output_tokens > 0 && candidate->max_tokens > model->max_output_tokens)
 		return "max_tokens exceeds what the model can answer";
 	if (!pgl_plan_fits(candidate, input_bytes))
-		return "context window too small";
+		return PGL_DROPPED_TOO_SMALL;
 	return NULL;
 }
 

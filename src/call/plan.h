@@ -23,6 +23,10 @@ typedef struct PglPlanBudget
 	struct PglPlanBudget *next;
 } PglPlanBudget;
 
+/* Reasons of `dropped` that decide which error a call ends with. */
+#define PGL_DROPPED_TOO_SMALL "context window too small"
+#define PGL_DROPPED_NO_PRICE "no price known, and a budget applies"
+
 typedef struct PglCandidate
 {
 	const PglTarget *target;

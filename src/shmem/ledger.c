@@ -16,21 +16,17 @@
 #include "postgres.h"
 
 #include "miscadmin.h"
-#include "port/atomics.h"
 #include "storage/ipc.h"
 #include "storage/lwlock.h"
 #include "storage/shmem.h"
 #include "utils/timestamp.h"
 
 #include "../core/clock.h"
-#include "../pg/compat.h"
 #include "../pg/guc.h"
 #include "answer.h"
-#include "ledger.h"
+#include "ledger_internal.h"
 
-#define NONE (-1)
 #define MANY 256 /* so many records are worth a transaction, though nobody waits */
-#define LONGEST_BACK_OFF_US INT64_C(30000000)
 
 typedef enum SlotState
 {
@@ -50,45 +46,17 @@ typedef struct Slot
 	int64_t queued_us;
 } Slot;
 
-/* What is known of a database.  An entry is reused when nothing of it is in the way. */
-typedef struct Database
-{
-	Oid oid; /* InvalidOid: not used */
-	int head;
-	int tail;
-	int64_t queued;
-	int64_t reserved;
-	pg_atomic_uint64 durable; /* UINT64_MAX while the queue is empty */
-	pg_atomic_uint64 last;
-	int writer_pid; /* 0: none */
-	ProcNumber writer_proc;
-	bool wanted;
-	bool dismissed; /* its writer shall leave */
-	bool recovered;
-	int64_t back_off_us; /* 0: the tables work */
-	int64_t retry_at_us;
-	int64_t spilled;
-	int64_t written;
-	int64_t failures;
-	char last_error[PGL_LEDGER_ERROR_SIZE];
-	int64_t last_error_at;
-} Database;
-
 typedef struct Ledger
 {
 	int64_t run;
 	uint64_t next_number;
 	int first_free;
 	int free_slots;
-	int launcher_pid;
-	ProcNumber launcher_proc;
-	Database databases[PGL_LEDGER_MAX_DATABASES];
 } Ledger;
 
 static Ledger *ledger = NULL;
 static Slot *slots = NULL;
 static PglRecord *records = NULL;
-static int own_index = NONE;
 static int own_reserved = 0; /* slots reserved by this process: most exits need no search */
 
 /* ---- start-up ---- */
@@ -99,19 +67,8 @@ pgl_ledger_shmem_size(void)
 	Size size = MAXALIGN(sizeof(Ledger));
 
 	size = add_size(size, MAXALIGN(mul_size(pgl_guc_ledger_size, sizeof(Slot))));
-	return add_size(size, MAXALIGN(mul_size(pgl_guc_ledger_size, sizeof(PglRecord))));
-}
-
-static void
-clear_database(Database *database, Oid oid)
-{
-	memset(database, 0, sizeof(*database));
-	database->oid = oid;
-	database->head = NONE;
-	database->tail = NONE;
-	database->writer_proc = INVALID_PROC_NUMBER;
-	pg_atomic_init_u64(&database->durable, UINT64_MAX);
-	pg_atomic_init_u64(&database->last, 0);
+	size = add_size(size, MAXALIGN(mul_size(pgl_guc_ledger_size, sizeof(PglRecord))));
+	return add_size(size, pgl_ledger_databases_shmem_size());
 }
 
 void
@@ -125,6 +82,7 @@ pgl_ledger_shmem_init(void)
 	slots = ShmemInitStruct("pgllm ledger slots", slots_size, &found);
 	records = ShmemInitStruct("pgllm ledger records",
 							  mul_size(pgl_guc_ledger_size, sizeof(PglRecord)), &found);
+	pgl_ledger_databases_shmem_init();
 	if (found)
 		return;
 	memset(ledger, 0, sizeof(*ledger));
@@ -132,92 +90,8 @@ pgl_ledger_shmem_init(void)
 	ledger->run = GetCurrentTimestamp();
 	ledger->next_number = 1;
 	ledger->free_slots = pgl_guc_ledger_size;
-	ledger->launcher_proc = INVALID_PROC_NUMBER;
 	for (i = 0; i < pgl_guc_ledger_size; i++)
 		slots[i].next = i + 1 < pgl_guc_ledger_size ? i + 1 : NONE;
-	for (i = 0; i < PGL_LEDGER_MAX_DATABASES; i++)
-		clear_database(&ledger->databases[i], InvalidOid);
-}
-
-/* ---- the table of databases ---- */
-
-static int
-search_database(Oid oid)
-{
-	int i;
-
-	for (i = 0; i < PGL_LEDGER_MAX_DATABASES; i++)
-		if (ledger->databases[i].oid == oid)
-			return i;
-	return NONE;
-}
-
-static bool
-is_idle(const Database *database)
-{
-	return database->queued == 0 && database->reserved == 0 && database->spilled == 0 &&
-		   database->writer_pid == 0 && !database->wanted;
-}
-
-/* Locked.  Make an entry; NONE when as many databases have something to write. */
-static int
-add_database(Oid oid)
-{
-	int i = search_database(InvalidOid);
-	int candidate;
-
-	for (candidate = 0; i == NONE && candidate < PGL_LEDGER_MAX_DATABASES; candidate++)
-		if (is_idle(&ledger->databases[candidate]))
-			i = candidate;
-	if (i != NONE)
-		clear_database(&ledger->databases[i], oid);
-	return i;
-}
-
-/* Locked.  The entry of a database; NULL if it has none. */
-static Database *
-database_of(Oid oid)
-{
-	int i = search_database(oid);
-
-	return i == NONE ? NULL : &ledger->databases[i];
-}
-
-/* Locked.  Likewise, made if need be; NULL: no room. */
-static Database *
-make_database(Oid oid)
-{
-	int i = search_database(oid);
-
-	if (i == NONE)
-		i = add_database(oid);
-	return i == NONE ? NULL : &ledger->databases[i];
-}
-
-/* Of this process; NULL if it has none.  Without the lock only its atomics may be looked at. */
-static Database *
-own_database(void)
-{
-	if (own_index == NONE || ledger->databases[own_index].oid != MyDatabaseId)
-		own_index = search_database(MyDatabaseId);
-	return own_index == NONE ? NULL : &ledger->databases[own_index];
-}
-
-static void
-wake(int pid, ProcNumber proc)
-{
-	if (pid != 0)
-		SetLatch(pgl_proc_latch(proc));
-}
-
-/* Locked. */
-static void
-wake_writer(const Database *database)
-{
-	if (database->writer_pid != 0)
-		wake(database->writer_pid, database->writer_proc);
-	else
-		wake(ledger->launcher_pid, ledger->launcher_proc);
 }
 
 /* ---- calls ---- */
@@ -235,9 +109,11 @@ put_free(int index)
 bool
 pgl_ledger_reserve(int n, int taken[])
 {
-	Database *database = make_database(MyDatabaseId);
+	PglLedgerDatabase *database = pgl_ledger_own_database();
 	int i;
 
+	if (database == NULL)
+		database = pgl_ledger_make_database(MyDatabaseId);
 	if (database == NULL || ledger->free_slots < n)
 		return false;
 	for (i = 0; i < n; i++)
@@ -249,7 +125,7 @@ pgl_ledger_reserve(int n, int taken[])
 		slot->state = SLOT_RESERVED;
 		slot->pid = MyProcPid;
 		slot->proc = pgl_my_proc_number();
-		slot->database = database - ledger->databases;
+		slot->database = pgl_ledger_database_index(database);
 	}
 	ledger->free_slots -= n;
 	database->reserved += n;
@@ -262,7 +138,7 @@ pgl_ledger_unreserve(int *slot)
 {
 	if (*slot == PGL_NO_SLOT)
 		return;
-	ledger->databases[slots[*slot].database].reserved--;
+	pgl_ledger_database_at(slots[*slot].database)->reserved--;
 	put_free(*slot);
 	own_reserved--;
 	*slot = PGL_NO_SLOT;
@@ -270,7 +146,7 @@ pgl_ledger_unreserve(int *slot)
 
 /* Locked. */
 static void
-append(Database *database, int index)
+append(PglLedgerDatabase *database, int index)
 {
 	if (database->tail == NONE)
 	{
@@ -289,7 +165,7 @@ pgl_ledger_push(int *taken, const PglRecord *record, bool urgent)
 {
 	int index = *taken;
 	Slot *slot = &slots[index];
-	Database *database = &ledger->databases[slot->database];
+	PglLedgerDatabase *database = pgl_ledger_database_at(slot->database);
 
 	slot->state = SLOT_QUEUED;
 	slot->next = NONE;
@@ -301,7 +177,7 @@ pgl_ledger_push(int *taken, const PglRecord *record, bool urgent)
 	database->reserved--;
 	own_reserved--;
 	if (urgent || database->writer_pid == 0 || database->queued >= MANY)
-		wake_writer(database);
+		pgl_ledger_wake_writer(database);
 	*taken = PGL_NO_SLOT;
 	return slot->number;
 }
@@ -309,7 +185,7 @@ pgl_ledger_push(int *taken, const PglRecord *record, bool urgent)
 uint64_t
 pgl_ledger_durable(void)
 {
-	Database *database = own_database();
+	PglLedgerDatabase *database = pgl_ledger_own_database();
 
 	return database == NULL ? UINT64_MAX : pg_atomic_read_u64(&database->durable);
 }
@@ -317,28 +193,17 @@ pgl_ledger_durable(void)
 uint64_t
 pgl_ledger_last(void)
 {
-	Database *database = own_database();
+	PglLedgerDatabase *database = pgl_ledger_own_database();
 
 	return database == NULL ? 0 : pg_atomic_read_u64(&database->last);
-}
-
-static void
-forget_writer(Database *database)
-{
-	database->writer_pid = 0;
-	database->writer_proc = INVALID_PROC_NUMBER;
-	if (database->queued > 0 || database->wanted || database->spilled > 0)
-		wake(ledger->launcher_pid, ledger->launcher_proc);
 }
 
 void
 pgl_ledger_unreserve_mine(void)
 {
-	Database *database = own_database();
 	int i;
 
-	if (database != NULL && database->writer_pid == MyProcPid)
-		forget_writer(database);
+	pgl_ledger_leave_office();
 	for (i = 0; own_reserved > 0 && i < pgl_guc_ledger_size; i++)
 	{
 		int index = i;
@@ -378,11 +243,11 @@ unlock_flush(void)
 static int
 look_at_queue(Oid oid, int64_t *count)
 {
-	Database *database;
+	PglLedgerDatabase *database;
 	int head = NONE;
 
 	pgl_shmem_lock();
-	database = database_of(oid);
+	database = pgl_ledger_find_database(oid);
 	*count = database == NULL ? 0 : database->queued;
 	if (database != NULL)
 		head = database->head;
@@ -449,11 +314,11 @@ release_records(int head, int64_t count, uint64_t last, int *end)
 static void
 cut_queue(Oid oid, int n, int end)
 {
-	Database *database;
+	PglLedgerDatabase *database;
 	int head;
 
 	pgl_shmem_lock();
-	database = database_of(oid);
+	database = pgl_ledger_find_database(oid);
 	head = database->head;
 	database->head = slots[end].next;
 	if (database->head == NONE)
@@ -509,312 +374,20 @@ pgl_ledger_discard(uint32_t database)
 	take_off(database, UINT64_MAX);
 }
 
-/* ---- writer and launcher ---- */
-
-bool
-pgl_ledger_attach_writer(void)
+int64_t
+pgl_ledger_oldest(const PglLedgerDatabase *database)
 {
-	Database *database;
-	bool attached = false;
-
-	pgl_shmem_lock();
-	database = make_database(MyDatabaseId);
-	if (database != NULL && database->writer_pid == 0)
-	{
-		database->writer_pid = MyProcPid;
-		database->writer_proc = pgl_my_proc_number();
-		database->wanted = database->dismissed = false;
-		attached = true;
-	}
-	pgl_shmem_unlock();
-	return attached;
-}
-
-void
-pgl_ledger_dismiss_writer(uint32_t oid)
-{
-	Database *database;
-
-	pgl_shmem_lock();
-	database = database_of(oid);
-	if (database != NULL && database->writer_pid != 0)
-	{
-		database->dismissed = true;
-		wake_writer(database);
-	}
-	pgl_shmem_unlock();
-}
-
-bool
-pgl_ledger_is_dismissed(void)
-{
-	Database *database = own_database();
-
-	return database != NULL && database->dismissed;
-}
-
-void
-pgl_ledger_detach_writer(void)
-{
-	Database *database = own_database();
-
-	pgl_shmem_lock();
-	if (database != NULL && database->writer_pid == MyProcPid)
-		forget_writer(database);
-	pgl_shmem_unlock();
-}
-
-void
-pgl_ledger_attach_launcher(void)
-{
-	pgl_shmem_lock();
-	ledger->launcher_pid = MyProcPid;
-	ledger->launcher_proc = pgl_my_proc_number();
-	pgl_shmem_unlock();
-}
-
-void
-pgl_ledger_detach_launcher(void)
-{
-	pgl_shmem_lock();
-	if (ledger->launcher_pid == MyProcPid)
-		ledger->launcher_pid = 0;
-	pgl_shmem_unlock();
+	return database->head == NONE ? -1 : slots[database->head].queued_us;
 }
 
 int
-pgl_ledger_orphans(uint32_t *databases, int max, bool queued_only, bool *later)
+pgl_ledger_free_slots(void)
 {
-	int64_t now_us = pgl_clock_us();
-	int n = 0;
-	int i;
-
-	*later = false;
-	pgl_shmem_lock();
-	for (i = 0; i < PGL_LEDGER_MAX_DATABASES && n < max; i++)
-	{
-		const Database *database = &ledger->databases[i];
-		bool due = database->queued > 0;
-
-		if (!OidIsValid(database->oid) || database->writer_pid != 0)
-			continue;
-		if (!due && (database->wanted || database->spilled > 0))
-		{
-			due = !queued_only && database->retry_at_us <= now_us;
-			*later |= !due;
-		}
-		if (due)
-			databases[n++] = database->oid;
-	}
-	pgl_shmem_unlock();
-	return n;
-}
-
-void
-pgl_ledger_want_writer(uint32_t oid)
-{
-	Database *database;
-
-	pgl_shmem_lock();
-	database = make_database(oid);
-	if (database != NULL)
-	{
-		database->wanted = database->writer_pid == 0;
-		wake_writer(database);
-	}
-	pgl_shmem_unlock();
-}
-
-void
-pgl_ledger_report_written(int rows)
-{
-	Database *database;
-
-	pgl_shmem_lock();
-	database = database_of(MyDatabaseId);
-	if (database != NULL)
-		database->written += rows;
-	pgl_shmem_unlock();
-}
-
-void
-pgl_ledger_report_failure(const char *message)
-{
-	TimestampTz now = GetCurrentTimestamp();
-	Database *database;
-
-	pgl_shmem_lock();
-	database = database_of(MyDatabaseId);
-	if (database != NULL)
-	{
-		database->failures++;
-		database->last_error_at = now;
-		strlcpy(database->last_error, message, sizeof(database->last_error));
-	}
-	pgl_shmem_unlock();
-}
-
-void
-pgl_ledger_back_off(void)
-{
-	Database *database;
-
-	pgl_shmem_lock();
-	database = database_of(MyDatabaseId);
-	if (database != NULL)
-	{
-		database->back_off_us = database->back_off_us == 0
-									? INT64_C(1000000)
-									: Min(database->back_off_us * 2, LONGEST_BACK_OFF_US);
-		database->retry_at_us = pgl_clock_us() + database->back_off_us;
-	}
-	pgl_shmem_unlock();
-}
-
-void
-pgl_ledger_works(void)
-{
-	Database *database;
-
-	pgl_shmem_lock();
-	database = database_of(MyDatabaseId);
-	if (database != NULL)
-	{
-		database->back_off_us = 0;
-		database->retry_at_us = 0;
-	}
-	pgl_shmem_unlock();
-}
-
-int64_t
-pgl_ledger_retry_at(void)
-{
-	Database *database;
-	int64_t at = 0;
-
-	pgl_shmem_lock();
-	database = database_of(MyDatabaseId);
-	if (database != NULL)
-		at = database->retry_at_us;
-	pgl_shmem_unlock();
-	return at;
-}
-
-void
-pgl_ledger_report_spilled(uint32_t oid, int64_t change)
-{
-	Database *database;
-
-	pgl_shmem_lock();
-	database = make_database(oid);
-	if (database != NULL)
-		database->spilled = Max(database->spilled + change, 0);
-	pgl_shmem_unlock();
-}
-
-void
-pgl_ledger_set_spilled(uint32_t oid, int64_t count)
-{
-	Database *database;
-
-	pgl_shmem_lock();
-	database = count > 0 ? make_database(oid) : database_of(oid);
-	if (database != NULL)
-		database->spilled = count;
-	pgl_shmem_unlock();
-}
-
-int64_t
-pgl_ledger_spilled(uint32_t oid)
-{
-	Database *database;
-	int64_t spilled;
-
-	pgl_shmem_lock();
-	database = database_of(oid);
-	spilled = database == NULL ? 0 : database->spilled;
-	pgl_shmem_unlock();
-	return spilled;
-}
-
-void
-pgl_ledger_set_recovered(void)
-{
-	Database *database;
-
-	pgl_shmem_lock();
-	database = database_of(MyDatabaseId);
-	if (database != NULL)
-		database->recovered = true;
-	pgl_shmem_unlock();
-}
-
-bool
-pgl_ledger_is_recovered(void)
-{
-	Database *database;
-	bool recovered;
-
-	pgl_shmem_lock();
-	database = database_of(MyDatabaseId);
-	recovered = database != NULL && database->recovered;
-	pgl_shmem_unlock();
-	return recovered;
+	return ledger->free_slots;
 }
 
 int64_t
 pgl_ledger_run(void)
 {
 	return ledger->run;
-}
-
-int
-pgl_ledger_queued_databases(uint32_t *databases, int max)
-{
-	int n = 0;
-	int i;
-
-	pgl_shmem_lock();
-	for (i = 0; i < PGL_LEDGER_MAX_DATABASES && n < max; i++)
-		if (ledger->databases[i].queued > 0)
-			databases[n++] = ledger->databases[i].oid;
-	pgl_shmem_unlock();
-	return n;
-}
-
-/* ---- views ---- */
-
-/* Locked. */
-static void
-fill_view(PglLedgerView *view, const Database *database, int64_t now_us)
-{
-	view->database = database->oid;
-	view->writer_pid = database->writer_pid;
-	view->queued = database->queued;
-	view->oldest_us = database->head == NONE ? -1 : now_us - slots[database->head].queued_us;
-	view->spilled = database->spilled;
-	view->written = database->written;
-	view->failures = database->failures;
-	view->recovered = database->recovered;
-	memcpy(view->last_error, database->last_error, sizeof(view->last_error));
-	view->last_error_at = database->last_error_at;
-	view->free_slots = ledger->free_slots;
-	view->slots = pgl_guc_ledger_size;
-}
-
-int
-pgl_ledger_view(PglLedgerView **rows)
-{
-	PglLedgerView *out = palloc(sizeof(PglLedgerView) * PGL_LEDGER_MAX_DATABASES);
-	int64_t now_us = pgl_clock_us();
-	int n = 0;
-	int i;
-
-	pgl_shmem_lock();
-	for (i = 0; i < PGL_LEDGER_MAX_DATABASES; i++)
-		if (OidIsValid(ledger->databases[i].oid))
-			fill_view(&out[n++], &ledger->databases[i], now_us);
-	pgl_shmem_unlock();
-	*rows = out;
-	return n;
 }

@@ -455,40 +455,6 @@ form_row(FunctionCallInfo fcinfo, const Estimate *estimate)
 	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls));
 }
 
-static char *
-to_utf8(const char *source)
-{
-	return source == NULL ? NULL : pg_server_to_any(source, strlen(source), PG_UTF8);
-}
-
-static size_t
-utf8_length(const char *source)
-{
-	return source == NULL ? 0 : strlen(to_utf8(source));
-}
-
-/* As call.c makes it: keys must be the same. */
-static void
-set_request(Estimate *estimate, const PglCallArgs *args)
-{
-	PglChatRequest *request = &estimate->request;
-	const char **stop = palloc(sizeof(char *) * Max(args->nstop, 1));
-	int i;
-
-	if (!pgl_journal_is_wanted(estimate->plan->tenant, args))
-		return;
-	for (i = 0; i < args->nstop; i++)
-		stop[i] = to_utf8(args->stop[i]);
-	request->system = to_utf8(args->system);
-	request->stop = stop;
-	request->nstop = args->nstop;
-	request->has_temperature = args->has_temperature;
-	request->temperature = args->temperature;
-	request->has_top_p = args->has_top_p;
-	request->top_p = args->top_p;
-	estimate->pending = palloc0(sizeof(Pending));
-}
-
 static HTAB *
 make_seen(void)
 {
@@ -513,7 +479,8 @@ pgl_llm_estimate(PG_FUNCTION_ARGS)
 		pgl_options_read(&args, PG_GETARG_JSONB_P(2));
 	if (PG_ARGISNULL(1))
 		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("query must not be null")));
-	estimate.system_bytes = utf8_length(args.system);
+	pgl_call_make_request(&args, &estimate.request);
+	estimate.system_bytes = estimate.request.system ? strlen(estimate.request.system) : 0;
 	estimate.seen = make_seen();
 	estimate.scratch =
 		AllocSetContextCreate(CurrentMemoryContext, "pgllm prompt", ALLOCSET_DEFAULT_SIZES);
@@ -521,7 +488,8 @@ pgl_llm_estimate(PG_FUNCTION_ARGS)
 	{
 		estimate.plan =
 			pgl_plan_build(&args, estimate.system_bytes, (const PglSnapshot **) &pinned);
-		set_request(&estimate, &args);
+		if (pgl_journal_is_wanted(estimate.plan->tenant, &args))
+			estimate.pending = palloc0(sizeof(Pending));
 		run_query(&estimate, text_to_cstring(PG_GETARG_TEXT_PP(1)));
 		row = form_row(fcinfo, &estimate);
 	}

@@ -428,6 +428,8 @@ start(Oid database)
 void
 pgl_writer_main(Datum database)
 {
+	bool in_doubt = true;
+
 	start(DatumGetObjectId(database));
 	if (!pgl_ledger_attach_writer())
 		proc_exit(0);
@@ -435,13 +437,15 @@ pgl_writer_main(Datum database)
 	idle_since_us = pgl_clock_us();
 	while (!is_idle())
 	{
-		if (!extension_exists())
+		/* When all is well the extension is there: nothing is looked up for each batch. */
+		if (in_doubt && !extension_exists())
 		{
 			pgl_ledger_discard(MyDatabaseId);
 			pgl_spill_remove(MyDatabaseId);
 			break;
 		}
 		do_work();
+		in_doubt = pgl_ledger_retry_at() != 0;
 		sleep_until_work();
 	}
 	proc_exit(0);
