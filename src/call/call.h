@@ -80,6 +80,9 @@ extern PglCall *pgl_call_start(const PglCallArgs *args);
 extern PglCall *pgl_call_start_probe(const char *target);
 extern bool pgl_call_is_done(const PglCall *call);
 extern void pgl_call_wait(PglCall *call); /* until done; throws interrupts only */
+extern bool pgl_call_is_following(const PglCall *call); /* waits for the same call of somebody else */
+extern size_t pgl_call_payload(const PglCall *call); /* bytes of prompt, request and answer */
+extern void pgl_call_poll(void);  /* as pgl_call_drive, without waiting */
 extern void pgl_call_drive(void); /* wait for something to happen to any call, and act on it */
 /* A call that has come to its end since it was last asked; NULL if there is none. */
 extern PglCall *pgl_call_next_done(void);

@@ -433,19 +433,29 @@ wait_event_now(void)
 	return pgl_queue_length() > 0 ? pgl_wait_event_quota() : pgl_wait_event_backoff();
 }
 
-void
-pgl_call_drive(void)
+/* One turn: wait until something happens, at most until then, and act on it. */
+static void
+turn(int64_t until_us)
 {
-	int64_t now_us = pgl_clock_us();
-	int64_t until_us = now_us + FAR_FUTURE_US;
-
-	collect_due(now_us);
+	collect_due(pgl_clock_us());
 	if (!dlist_is_empty(&ready))
-		until_us = now_us;
+		until_us = 0;
 	else if (!pairingheap_is_empty(&timers))
-		until_us = call_of_timer(pairingheap_first(&timers))->timer_us;
+		until_us = Min(until_us, call_of_timer(pairingheap_first(&timers))->timer_us);
 	pgl_net_turn(until_us, wait_event_now());
 	collect_due(pgl_clock_us());
 	while (!dlist_is_empty(&ready))
 		pgl_engine_advance(dlist_container(PglCall, ready_node, dlist_head_node(&ready)));
+}
+
+void
+pgl_call_drive(void)
+{
+	turn(pgl_clock_us() + FAR_FUTURE_US);
+}
+
+void
+pgl_call_poll(void)
+{
+	turn(0);
 }

@@ -14,10 +14,11 @@
 #include "utils/tuplestore.h"
 #include "utils/typcache.h"
 
-#include "../call/call.h"
+#include "../call/function.h"
 #include "../pg/compat.h"
 #include "../pg/guc.h"
 #include "../shmem/state.h"
+#include "invoke.h"
 #include "options.h"
 #include "result.h"
 #include "utility.h"
@@ -37,38 +38,72 @@ read_common(FunctionCallInfo fcinfo, PglCallArgs *args)
 		pgl_options_read(args, PG_GETARG_JSONB_P(2));
 }
 
+/* NULL: the prompt is NULL. */
 static PglCall *
-run_call(FunctionCallInfo fcinfo)
+start_call(FunctionCallInfo fcinfo, bool alone)
 {
 	PglCallArgs args;
-	PglCall *call;
 
 	read_common(fcinfo, &args);
 	if (PG_ARGISNULL(1))
 		return NULL;
 	pgl_options_set_prompt(&args, PG_GETARG_TEXT_PP(1));
-	args.alone = true;
-	call = pgl_call_start(&args);
+	args.alone = alone;
+	return pgl_call_start(&args);
+}
+
+static PglCall *
+start_ahead(FunctionCallInfo fcinfo)
+{
+	return start_call(fcinfo, false);
+}
+
+/* Both halves at once. */
+static Datum
+run_function(FunctionCallInfo fcinfo, Datum (*finish)(FunctionCallInfo fcinfo, PglCall *call))
+{
+	PglCall *call = start_call(fcinfo, true);
+
+	if (call == NULL)
+		PG_RETURN_NULL();
 	pgl_call_wait(call);
+	return finish(fcinfo, call);
+}
+
+/* ---- llm_invoke ---- */
+
+static bool
+invoke_fails(const PglOutcome *outcome)
+{
+	return outcome->sqlstate != 0;
+}
+
+static Datum
+finish_invoke(FunctionCallInfo fcinfo, PglCall *call)
+{
+	const PglOutcome *outcome = pgl_call_outcome(call);
+	text *response;
+
 	pgl_call_report_budgets(call);
-	return call;
+	if (invoke_fails(outcome))
+		pgl_call_raise(call);
+	response = cstring_to_text_with_len(outcome->response, outcome->response_len);
+	pgl_call_free(call);
+	PG_RETURN_TEXT_P(response);
 }
 
 Datum
 pgl_llm_invoke(PG_FUNCTION_ARGS)
 {
-	PglCall *call = run_call(fcinfo);
-	const PglOutcome *outcome;
-	text *response;
+	return run_function(fcinfo, finish_invoke);
+}
 
-	if (call == NULL)
-		PG_RETURN_NULL();
-	outcome = pgl_call_outcome(call);
-	if (outcome->sqlstate != 0)
-		pgl_call_raise(call);
-	response = cstring_to_text_with_len(outcome->response, outcome->response_len);
-	pgl_call_free(call);
-	PG_RETURN_TEXT_P(response);
+/* ---- llm_try_invoke ---- */
+
+static bool
+never_fails(const PglOutcome *outcome)
+{
+	return false;
 }
 
 /* The row type of llm_result, looked up once per function call site. */
@@ -89,17 +124,34 @@ result_type(FunctionCallInfo fcinfo)
 	return desc;
 }
 
-Datum
-pgl_llm_try_invoke(PG_FUNCTION_ARGS)
+static Datum
+finish_try_invoke(FunctionCallInfo fcinfo, PglCall *call)
 {
-	PglCall *call = run_call(fcinfo);
 	HeapTuple row;
 
-	if (call == NULL)
-		PG_RETURN_NULL();
+	pgl_call_report_budgets(call);
 	row = pgl_result_form(pgl_call_outcome(call), result_type(fcinfo));
 	pgl_call_free(call);
 	PG_RETURN_DATUM(HeapTupleGetDatum(row));
+}
+
+Datum
+pgl_llm_try_invoke(PG_FUNCTION_ARGS)
+{
+	return run_function(fcinfo, finish_try_invoke);
+}
+
+/* ---- the family ---- */
+
+void
+pgl_invoke_init(void)
+{
+	static const PglFunction invoke = {"pgl_llm_invoke", start_ahead, invoke_fails, finish_invoke};
+	static const PglFunction try_invoke = {"pgl_llm_try_invoke", start_ahead, never_fails,
+										   finish_try_invoke};
+
+	pgl_function_register(&invoke);
+	pgl_function_register(&try_invoke);
 }
 
 /* Answers that wait for a slower one before them are kept; not more than so many windows of them.
