@@ -157,7 +157,7 @@ set_off(PglCall *call)
 }
 
 PglCall *
-pgl_call_start(const PglCallArgs *args)
+pgl_call_start(const PglCallArgs *args, PglCallGroup *group)
 {
 	PglCall *call = make_call();
 	MemoryContext caller = MemoryContextSwitchTo(call->context);
@@ -175,6 +175,8 @@ pgl_call_start(const PglCallArgs *args)
 	call->plan = pgl_plan_build(args, input_bytes, &call->snapshot);
 	set_deadlines(call, args->timeout_ms);
 	begin(call);
+	if (group)
+		pgl_group_join(group, call);
 	pgl_share_begin(call, args);
 	set_off(call);
 	MemoryContextSwitchTo(caller);

@@ -27,6 +27,7 @@ PG_FUNCTION_INFO_V1(pgl_llm_invoke_many);
 typedef struct Batch
 {
 	PglCallArgs args;
+	PglCallGroup *group;
 	Datum *prompts;
 	bool *nulls;
 	int nprompts;
@@ -68,7 +69,7 @@ start_next(Batch *batch)
 		return;
 	}
 	pgl_options_set_prompt(&batch->args, DatumGetTextPP(batch->prompts[i]));
-	call = pgl_call_start(&batch->args);
+	call = pgl_call_start(&batch->args, batch->group);
 	pgl_call_set_tag(call, i);
 	batch->in_flight++;
 }
@@ -118,7 +119,7 @@ run_batch(Batch *batch)
 			start_next(batch);
 			CHECK_FOR_INTERRUPTS();
 		}
-		while ((call = pgl_call_next_done()) != NULL)
+		while ((call = pgl_call_next_done(batch->group)) != NULL)
 			finish_call(batch, call);
 		emit_finished(batch);
 		if (batch->in_flight > 0)
@@ -146,6 +147,7 @@ pgl_llm_invoke_many(PG_FUNCTION_ARGS)
 		AllocSetContextCreate(CurrentMemoryContext, "pgllm row", ALLOCSET_DEFAULT_SIZES);
 	batch.rows = palloc0(sizeof(HeapTuple) * Max(batch.nprompts, 1));
 	batch.finished = palloc0(sizeof(bool) * Max(batch.nprompts, 1));
+	batch.group = pgl_call_group_make();
 	run_batch(&batch);
 	PG_RETURN_NULL();
 }

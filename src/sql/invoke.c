@@ -29,7 +29,7 @@ run_call(FunctionCallInfo fcinfo)
 		return NULL;
 	pgl_options_set_prompt(&args, PG_GETARG_TEXT_PP(1));
 	args.alone = true;
-	call = pgl_call_start(&args);
+	call = pgl_call_start(&args, NULL);
 	pgl_call_wait(call);
 	pgl_call_report_budgets(call);
 	return call;
