@@ -90,6 +90,7 @@ extern PglCall *pgl_call_start_probe(const char *target);
 extern bool pgl_call_is_done(const PglCall *call);
 extern void pgl_call_wait(PglCall *call); /* until done; throws interrupts only */
 extern void pgl_call_drive(void); /* wait for something to happen to any call, and act on it */
+extern void pgl_call_poll(void);  /* act on what has happened, without waiting */
 /* A call of the group that has come to its end, in the order in which they did; each once, after
  * which the call is in no group.  NULL: none. */
 extern PglCall *pgl_call_next_done(PglCallGroup *group);

@@ -418,6 +418,22 @@ wait_event_now(void)
 	return pgl_queue_length() > 0 ? pgl_wait_event_quota() : pgl_wait_event_backoff();
 }
 
+/* One turn of the loop, which waits at most until then. */
+static void
+turn(int64_t until_us)
+{
+	pgl_net_turn(until_us, wait_event_now());
+	collect_due(pgl_clock_us());
+	while (!dlist_is_empty(&ready))
+		pgl_engine_advance(dlist_container(PglCall, ready_node, dlist_head_node(&ready)));
+}
+
+void
+pgl_call_poll(void)
+{
+	turn(pgl_clock_us());
+}
+
 void
 pgl_call_drive(void)
 {
@@ -429,8 +445,5 @@ pgl_call_drive(void)
 		until_us = now_us;
 	else if (!pairingheap_is_empty(&timers))
 		until_us = call_of_timer(pairingheap_first(&timers))->timer_us;
-	pgl_net_turn(until_us, wait_event_now());
-	collect_due(pgl_clock_us());
-	while (!dlist_is_empty(&ready))
-		pgl_engine_advance(dlist_container(PglCall, ready_node, dlist_head_node(&ready)));
+	turn(until_us);
 }
