@@ -175,7 +175,7 @@ take_order(PglCall *call, const PglCallArgs *args)
 }
 
 PglCall *
-pgl_call_start(const PglCallArgs *args)
+pgl_call_start(const PglCallArgs *args, PglCallGroup *group)
 {
 	PglCall *call = make_call();
 	MemoryContext caller = MemoryContextSwitchTo(call->context);
@@ -194,6 +194,8 @@ pgl_call_start(const PglCallArgs *args)
 	PG_END_TRY();
 	set_deadlines(call, args->timeout_ms);
 	begin(call);
+	if (group)
+		pgl_group_join(group, call);
 	pgl_share_begin(call, args);
 	set_off(call);
 	MemoryContextSwitchTo(caller);

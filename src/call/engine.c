@@ -26,7 +26,6 @@ static int compare_timers(const pairingheap_node *a, const pairingheap_node *b, 
 
 static dlist_head calls = DLIST_STATIC_INIT(calls);
 static dlist_head ready = DLIST_STATIC_INIT(ready);
-static dlist_head done = DLIST_STATIC_INIT(done);       /* nobody has asked for them yet */
 static dlist_head watched = DLIST_STATIC_INIT(watched); /* wait for the ledger or another call */
 static pairingheap timers = {compare_timers, NULL, NULL};
 static int unfinished = 0;
@@ -99,21 +98,8 @@ pgl_engine_remove(PglCall *call)
 {
 	if (call->phase != PGL_CALL_DONE)
 		retire(call);
-	if (call->is_listed_done)
-		dlist_delete(&call->done_node);
+	pgl_group_leave(call);
 	dlist_delete(&call->node);
-}
-
-PglCall *
-pgl_call_next_done(void)
-{
-	PglCall *call;
-
-	if (dlist_is_empty(&done))
-		return NULL;
-	call = dlist_container(PglCall, done_node, dlist_pop_head_node(&done));
-	call->is_listed_done = false;
-	return call;
 }
 
 void
@@ -320,8 +306,7 @@ end_call(PglCall *call)
 {
 	pgl_queue_leave(call);
 	retire(call);
-	dlist_push_tail(&done, &call->done_node);
-	call->is_listed_done = true;
+	pgl_group_tell(call);
 	if (call->is_live)
 		pgl_meter_done(call);
 	pgl_share_keep(call);

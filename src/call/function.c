@@ -54,8 +54,8 @@ is_mistake(int sqlstate)
 }
 
 PglCall *
-pgl_function_start(const PglFunction *function, FunctionCallInfo fcinfo, MemoryContext context,
-				   ErrorData **mistake)
+pgl_function_start(const PglFunction *function, FunctionCallInfo fcinfo, PglCallGroup *group,
+				   MemoryContext context, ErrorData **mistake)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	PglCall *volatile call = NULL;
@@ -63,7 +63,7 @@ pgl_function_start(const PglFunction *function, FunctionCallInfo fcinfo, MemoryC
 	*mistake = NULL;
 	PG_TRY();
 	{
-		call = function->start(fcinfo);
+		call = function->start(fcinfo, group);
 	}
 	PG_CATCH();
 	{

@@ -20,7 +20,7 @@ typedef struct PglFunction
 	const char *symbol; /* the C symbol, as in pg_proc.prosrc */
 	/* Check the arguments and start the call; NULL: the result is NULL, without a call.  Throws on
 	 * mistakes of the caller. */
-	PglCall *(*start)(FunctionCallInfo fcinfo);
+	PglCall *(*start)(FunctionCallInfo fcinfo, PglCallGroup *group);
 	/* Will finish raise an error? */
 	bool (*fails)(const PglOutcome *outcome);
 	/* The value of a call that is done, in the current context, or its failure as an ERROR.  The
@@ -29,13 +29,14 @@ typedef struct PglFunction
 	Datum (*finish)(FunctionCallInfo fcinfo, PglCall *call);
 } PglFunction;
 
-extern void pgl_function_register(const PglFunction *function); /* from _PG_init; kept, not copied */
+extern void
+pgl_function_register(const PglFunction *function); /* from _PG_init; kept, not copied */
 /*
  * Start a call whose turn has not come yet.  A mistake of the caller is no error then, as the
  * statement may never ask for this row: it goes to *mistake, in `context`, and the result is NULL.
  */
 extern PglCall *pgl_function_start(const PglFunction *function, FunctionCallInfo fcinfo,
-								   MemoryContext context, ErrorData **mistake);
+								   PglCallGroup *group, MemoryContext context, ErrorData **mistake);
 extern const PglFunction *pgl_function_find(const char *symbol); /* NULL: none of the family */
 
 #endif

@@ -44,8 +44,8 @@ row_by_row(PglDemand demand)
 static void
 visit_join(Join *join, PglDemand demand)
 {
-	bool stops_early = join->inner_unique || join->jointype == JOIN_SEMI ||
-					   join->jointype == JOIN_ANTI;
+	bool stops_early =
+		join->inner_unique || join->jointype == JOIN_SEMI || join->jointype == JOIN_ANTI;
 
 	switch (nodeTag(join))
 	{

@@ -63,7 +63,7 @@ list_sites(const PglProgram *program, List **names)
 	ListCell *is_call;
 	int n = 0;
 
-	forboth (step, program->steps, is_call, program->is_call)
+	forboth(step, program->steps, is_call, program->is_call)
 	{
 		PglSite site;
 
@@ -99,22 +99,24 @@ static void
 explain_text(const PglScanStats *stats, ExplainState *es)
 {
 	indent(es);
-	appendStringInfo(es->str, "Calls: " INT64_FORMAT "  Memo Hits: " INT64_FORMAT
-							  "  Journal Hits: " INT64_FORMAT "  Failures: " INT64_FORMAT
-							  "  Retries: " INT64_FORMAT "  Fallbacks: " INT64_FORMAT "\n",
+	appendStringInfo(es->str,
+					 "Calls: " INT64_FORMAT "  Memo Hits: " INT64_FORMAT
+					 "  Journal Hits: " INT64_FORMAT "  Failures: " INT64_FORMAT
+					 "  Retries: " INT64_FORMAT "  Fallbacks: " INT64_FORMAT "\n",
 					 stats->calls, stats->memo_hits, stats->journal_hits, stats->failures,
 					 stats->retries, stats->fallbacks);
 	if (stats->skipped + stats->null_inputs + stats->discarded > 0)
 	{
 		indent(es);
-		appendStringInfo(es->str, "Not Called: " INT64_FORMAT " by condition, " INT64_FORMAT
-								  " for NULL  Discarded: " INT64_FORMAT "\n",
+		appendStringInfo(es->str,
+						 "Not Called: " INT64_FORMAT " by condition, " INT64_FORMAT
+						 " for NULL  Discarded: " INT64_FORMAT "\n",
 						 stats->skipped, stats->null_inputs, stats->discarded);
 	}
 	indent(es);
-	appendStringInfo(es->str, "Tokens: input=" INT64_FORMAT " output=" INT64_FORMAT
-							  "  Cost: %.6f US dollars",
-					 stats->input_tokens, stats->output_tokens, stats->cost_nano_usd / NANO);
+	appendStringInfo(
+		es->str, "Tokens: input=" INT64_FORMAT " output=" INT64_FORMAT "  Cost: %.6f US dollars",
+		stats->input_tokens, stats->output_tokens, stats->cost_nano_usd / NANO);
 	if (stats->unpriced > 0)
 		appendStringInfo(es->str, ", " INT64_FORMAT " calls without a price", stats->unpriced);
 	appendStringInfoChar(es->str, '\n');

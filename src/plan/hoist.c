@@ -20,7 +20,7 @@ take_labels(CustomScan *node, List *labels)
 	ListCell *to;
 	ListCell *from;
 
-	forboth (to, node->scan.plan.targetlist, from, labels)
+	forboth(to, node->scan.plan.targetlist, from, labels)
 		pgl_node_copy_label(lfirst_node(TargetEntry, to), lfirst_node(TargetEntry, from));
 }
 
@@ -65,9 +65,8 @@ same_expressions(List *left, List *right)
 
 	if (list_length(left) != list_length(right))
 		return false;
-	forboth (l, left, r, right)
-		if (!equal(lfirst_node(TargetEntry, l)->expr, lfirst_node(TargetEntry, r)->expr))
-			return false;
+	forboth(l, left, r, right) if (!equal(lfirst_node(TargetEntry, l)->expr,
+										  lfirst_node(TargetEntry, r)->expr)) return false;
 	return true;
 }
 
@@ -79,7 +78,7 @@ same_types(List *left, List *right)
 
 	if (list_length(left) != list_length(right))
 		return false;
-	forboth (l, left, r, right)
+	forboth(l, left, r, right)
 	{
 		Node *a = (Node *) lfirst_node(TargetEntry, l)->expr;
 		Node *b = (Node *) lfirst_node(TargetEntry, r)->expr;

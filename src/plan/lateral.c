@@ -18,11 +18,11 @@
 typedef struct Lateral
 {
 	NestLoop *loop;
-	int nouter;         /* columns of the outer side */
-	List *computed;     /* expressions of the inner side, over the outer one */
-	Index scan;         /* relation of the function scan; 0: the inner side is a projection */
-	bool returns_row;   /* the function's columns are those of its row */
-	List *inner;        /* targets of the inner side, over the lower projection */
+	int nouter;       /* columns of the outer side */
+	List *computed;   /* expressions of the inner side, over the outer one */
+	Index scan;       /* relation of the function scan; 0: the inner side is a projection */
+	bool returns_row; /* the function's columns are those of its row */
+	List *inner;      /* targets of the inner side, over the lower projection */
 	bool impossible;
 } Lateral;
 
@@ -63,8 +63,8 @@ read_projection(Lateral *lateral, Plan *inner)
 	{
 		TargetEntry *target = lfirst_node(TargetEntry, cell);
 
-		lateral->computed = lappend(lateral->computed,
-									replace_params((Node *) target->expr, lateral));
+		lateral->computed =
+			lappend(lateral->computed, replace_params((Node *) target->expr, lateral));
 		lateral->inner =
 			lappend(lateral->inner, computed_column(lateral, list_length(lateral->inner)));
 	}
@@ -108,9 +108,9 @@ read_function(Lateral *lateral, FunctionScan *inner)
 		lateral->impossible = true;
 	lateral->computed = list_make1(replace_params(function->funcexpr, lateral));
 	foreach (cell, inner->scan.plan.targetlist)
-		lateral->inner = lappend(
-			lateral->inner,
-			replace_scan_columns((Node *) lfirst_node(TargetEntry, cell)->expr, lateral));
+		lateral->inner =
+			lappend(lateral->inner,
+					replace_scan_columns((Node *) lfirst_node(TargetEntry, cell)->expr, lateral));
 }
 
 /* ---- from the join to the upper projection ---- */
@@ -152,8 +152,8 @@ lower_projection(const Lateral *lateral)
 	ListCell *cell;
 
 	foreach (cell, lateral->computed)
-		targets = lappend(
-			targets, makeTargetEntry(lfirst(cell), list_length(targets) + 1, NULL, false));
+		targets =
+			lappend(targets, makeTargetEntry(lfirst(cell), list_length(targets) + 1, NULL, false));
 	return (Plan *) project(outer, targets, &lateral->loop->join.plan);
 }
 
@@ -163,9 +163,8 @@ upper_projection(Lateral *lateral, Plan *lower)
 	Plan *loop = &lateral->loop->join.plan;
 	Plan *inner = loop->righttree;
 	List *targets = (List *) replace_inner((Node *) loop->targetlist, lateral);
-	List *clauses = lateral->scan
-						? (List *) replace_scan_columns((Node *) inner->qual, lateral)
-						: NIL;
+	List *clauses =
+		lateral->scan ? (List *) replace_scan_columns((Node *) inner->qual, lateral) : NIL;
 	Result *upper = project(lower, targets, loop);
 
 	clauses = list_concat(clauses,

@@ -68,8 +68,8 @@ describe_row(Plan *child, const PglProgram *program)
 	ListCell *cell;
 
 	foreach (cell, pgl_program_describe(program, OUTER_VAR))
-		targets = lappend(targets, makeTargetEntry(lfirst(cell), list_length(targets) + 1, NULL,
-												   false));
+		targets =
+			lappend(targets, makeTargetEntry(lfirst(cell), list_length(targets) + 1, NULL, false));
 	return targets;
 }
 
@@ -95,8 +95,8 @@ pgl_node_make(Plan *child, List *targetlist, List *qual, const PglProgram *progr
 	node->flags = CUSTOMPATH_SUPPORT_PROJECTION;
 	node->custom_scan_tlist = describe_row(child, program);
 	node->custom_exprs = list_make3(program->steps, program->guards, NIL);
-	node->custom_private = list_make2(
-		list_make2_int(program->ninputs, PGL_DEMAND_UNKNOWN), program->is_call);
+	node->custom_private =
+		list_make2(list_make2_int(program->ninputs, PGL_DEMAND_UNKNOWN), program->is_call);
 	node->methods = &pgl_scan_methods;
 	return node;
 }
@@ -112,11 +112,11 @@ pgl_node_make_below(Plan *plan, const PglProgram *program)
 	for (i = 0; i < list_length(program->steps); i++)
 	{
 		Node *step = list_nth(program->steps, i);
-		Var *column = makeVar(INDEX_VAR, program->ninputs + i + 1, exprType(step),
-							  exprTypmod(step), exprCollation(step), 0);
+		Var *column = makeVar(INDEX_VAR, program->ninputs + i + 1, exprType(step), exprTypmod(step),
+							  exprCollation(step), 0);
 
-		targets = lappend(targets, makeTargetEntry((Expr *) column, list_length(targets) + 1, NULL,
-												   false));
+		targets = lappend(targets,
+						  makeTargetEntry((Expr *) column, list_length(targets) + 1, NULL, false));
 	}
 	node = pgl_node_make(child, targets, NIL, program);
 	/* Steps may use Params that only the plan node above did before. */
@@ -149,9 +149,8 @@ pgl_node_set_demand(CustomScan *node, PglDemand demand, Node *limit_count, Node 
 {
 	lsecond_int(list_nth(node->custom_private, PRIVATE_NUMBERS)) = demand;
 	list_nth_cell(node->custom_exprs, EXPRS_LIMIT)->ptr_value =
-		demand == PGL_DEMAND_LIMITED
-			? list_make2(copyObject(limit_count), copyObject(limit_offset))
-			: NIL;
+		demand == PGL_DEMAND_LIMITED ? list_make2(copyObject(limit_count), copyObject(limit_offset))
+									 : NIL;
 }
 
 static Node *

@@ -253,8 +253,7 @@ part(List *targets, List *moved, List **leaves, List **new_targets, List **new_f
 	*new_targets = take_target_leaves(targets, leaves);
 	clauses = (List *) take_leaves((Node *) moved, leaves);
 	program = pgl_program_begin(list_length(*leaves));
-	*new_filter =
-		add_clauses(program, clauses, pgl_site_inside((Node *) *new_targets), &guard);
+	*new_filter = add_clauses(program, clauses, pgl_site_inside((Node *) *new_targets), &guard);
 	*new_targets = add_targets(program, *new_targets, guard);
 	if (pgl_program_ncalls(program) == 0 ||
 		!pgl_program_is_sound(program, list_concat_copy(*new_targets, *new_filter)))
@@ -271,8 +270,7 @@ place_above_returning(ModifyTable *plan)
 	List *filter;
 	PglProgram *program;
 
-	if (list_length(plan->returningLists) != 1 ||
-		!pgl_site_inside((Node *) plan->returningLists) ||
+	if (list_length(plan->returningLists) != 1 || !pgl_site_inside((Node *) plan->returningLists) ||
 		!bms_is_empty(plan->fdwDirectModifyPlans))
 		return &plan->plan;
 	program = part(linitial(plan->returningLists), NIL, &leaves, &targets, &filter);
@@ -381,9 +379,9 @@ replace_aggref(Aggref *aggref, BelowContext *below)
 
 	if (!pgl_site_inside((Node *) aggref->args) && !pgl_site_inside((Node *) aggref->aggfilter))
 		return (Node *) copyObject(aggref);
-	forboth (done, below->done, replaced, below->replaced)
-		if (lfirst_node(Aggref, done)->aggno == aggref->aggno)
-			return copyObject(lfirst(replaced));
+	forboth(done, below->done, replaced,
+			below->replaced) if (lfirst_node(Aggref, done)->aggno ==
+								 aggref->aggno) return copyObject(lfirst(replaced));
 	result = copyObject(aggref);
 	result->args = add_arguments(below->program, result->args, &result->aggfilter);
 	below->done = lappend(below->done, aggref);

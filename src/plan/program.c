@@ -110,9 +110,7 @@ inside_from(List *list, int n)
 {
 	ListCell *cell;
 
-	for_each_from (cell, list, n)
-		if (pgl_site_inside(lfirst(cell)))
-			return true;
+	for_each_from(cell, list, n) if (pgl_site_inside(lfirst(cell))) return true;
 	return false;
 }
 
@@ -196,7 +194,7 @@ inside_case_after(const CaseExpr *node, int n)
 
 	if (pgl_site_inside((Node *) list_nth_node(CaseWhen, node->args, n)->result))
 		return true;
-	for_each_from (cell, node->args, n + 1)
+	for_each_from(cell, node->args, n + 1)
 	{
 		CaseWhen *when = lfirst_node(CaseWhen, cell);
 
@@ -231,8 +229,7 @@ add_case(PglProgram *program, CaseExpr *node, Node *guard)
 
 		if (inside_case_after(node, i))
 		{
-			when->expr =
-				(Expr *) pgl_program_add_condition(program, (Node *) when->expr, guard);
+			when->expr = (Expr *) pgl_program_add_condition(program, (Node *) when->expr, guard);
 			within = pgl_guard_and(guard, (Node *) when->expr, IS_TRUE);
 			guard = pgl_guard_and(guard, (Node *) when->expr, IS_NOT_TRUE);
 		}
@@ -364,12 +361,11 @@ pgl_program_is_sound(const PglProgram *program, List *left)
 
 	if (steps_exceed(program, PGL_HARMLESS))
 		return false;
-	forboth (step, program->steps, guard, program->guards)
-		if ((uses_results(lfirst(step), (void *) program) ||
-			 uses_results(lfirst(guard), (void *) program)) &&
-			(pgl_site_exceeds(lfirst(step), PGL_STABLE) ||
-			 pgl_site_exceeds(lfirst(guard), PGL_STABLE)))
-			return false;
+	forboth(step, program->steps, guard,
+			program->guards) if ((uses_results(lfirst(step), (void *) program) ||
+								  uses_results(lfirst(guard), (void *) program)) &&
+								 (pgl_site_exceeds(lfirst(step), PGL_STABLE) ||
+								  pgl_site_exceeds(lfirst(guard), PGL_STABLE))) return false;
 	return !pgl_site_exceeds((Node *) left, PGL_HARMLESS) || !steps_exceed(program, PGL_IMMUTABLE);
 }
 
@@ -409,7 +405,6 @@ pgl_program_describe(const PglProgram *program, Index input_varno)
 	ListCell *cell;
 
 	foreach (cell, program->steps)
-		context.described =
-			lappend(context.described, describe_mutator(lfirst(cell), &context));
+		context.described = lappend(context.described, describe_mutator(lfirst(cell), &context));
 	return context.described;
 }

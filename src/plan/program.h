@@ -21,9 +21,9 @@
 typedef struct PglProgram
 {
 	int ninputs;
-	List *steps;    /* of Node: a call site is a call, anything else a condition */
-	List *guards;   /* of Node or NULL, one per step */
-	List *is_call;  /* of int, likewise: a condition may look like a call site of shadow mode */
+	List *steps;   /* of Node: a call site is a call, anything else a condition */
+	List *guards;  /* of Node or NULL, one per step */
+	List *is_call; /* of int, likewise: a condition may look like a call site of shadow mode */
 } PglProgram;
 
 extern PglProgram *pgl_program_begin(int ninputs);

@@ -2,8 +2,8 @@
  * rewrite.c — see rewrite.h.
  *
  * The planner does its work as ever; then its plan is changed, from the leaves to the root.  After
- * that all expressions refer to their inputs by position, and a plan node may be replaced by another
- * with the same columns without anything above it noticing.
+ * that all expressions refer to their inputs by position, and a plan node may be replaced by
+ * another with the same columns without anything above it noticing.
  *
  * A statement without call sites leaves here at once: plans name the functions that they use.
  */
@@ -28,7 +28,8 @@
 #include "site.h"
 #include "walk.h"
 
-/* Plan nodes have numbers by which parallel workers find their part; those of the planner are small.
+/* Plan nodes have numbers by which parallel workers find their part; those of the planner are
+ * small.
  */
 #define FIRST_NODE_ID 1000000
 
@@ -130,9 +131,9 @@ static PlannedStmt *
 plan_statement(Query *query, const char *source, int cursor_options, ParamListInfo params)
 {
 	bool simple = is_simple_expression(query);
-	PlannedStmt *statement =
-		previous_planner ? previous_planner(query, source, cursor_options, params)
-						 : standard_planner(query, source, cursor_options, params);
+	PlannedStmt *statement = previous_planner
+								 ? previous_planner(query, source, cursor_options, params)
+								 : standard_planner(query, source, cursor_options, params);
 
 	if (pgl_guc_concurrent_scan && !simple && statement->commandType != CMD_UTILITY &&
 		pgl_site_possible(statement))

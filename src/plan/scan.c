@@ -67,6 +67,7 @@ begin(CustomScanState *node, EState *estate, int eflags)
 	dlist_init(&scan->shadows);
 	scan->row_memory =
 		AllocSetContextCreate(estate->es_query_cxt, "pgllm rows", ALLOCSET_DEFAULT_SIZES);
+	scan->calls = pgl_call_group_make();
 	pgl_step_begin(scan, estate);
 	pgl_ahead_begin(scan);
 }

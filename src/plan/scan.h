@@ -83,7 +83,7 @@ typedef struct PglScanStats
 	int64 calls;
 	int64 memo_hits;
 	int64 journal_hits;
-	int64 skipped;    /* by their guards */
+	int64 skipped;     /* by their guards */
 	int64 null_inputs; /* NULL, without a call */
 	int64 failures;
 	int64 retries;
@@ -94,7 +94,7 @@ typedef struct PglScanStats
 	int64 unpriced;
 	int64 queue_us;
 	int64 model_us;
-	int64 wait_us; /* the node had nothing to do but wait */
+	int64 wait_us;   /* the node had nothing to do but wait */
 	int64 discarded; /* started, and not asked for */
 	int peak_in_flight;
 	int peak_rows;
@@ -123,6 +123,7 @@ struct PglScanState
 	bool has_failed; /* a row in the ring: no more are fetched */
 
 	/* Calls. */
+	PglCallGroup *calls;
 	int in_flight;
 	int followers; /* wait for the same call of another row, and are not counted there */
 	dlist_head shadows;

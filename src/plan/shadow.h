@@ -14,9 +14,9 @@
 #ifdef PGL_SHADOW
 extern bool pgl_shadow_is_on(void);
 extern bool pgl_shadow_is_site(Node *node);
-extern void pgl_shadow_count(void);   /* one more call */
-extern int pgl_shadow_delay(void);    /* turns until the next one is delivered, 0 to 3 */
-extern void pgl_shadow_init(void);    /* from _PG_init */
+extern void pgl_shadow_count(void); /* one more call */
+extern int pgl_shadow_delay(void);  /* turns until the next one is delivered, 0 to 3 */
+extern void pgl_shadow_init(void);  /* from _PG_init */
 #else
 #define pgl_shadow_is_on() false
 #define pgl_shadow_is_site(node) false

@@ -147,7 +147,8 @@ pgl_site_inside(Node *node)
 	return inside_walker(node, NULL);
 }
 
-/* Volatile, but their values depend on nothing that an evaluation a few rows earlier would change. */
+/* Volatile, but their values depend on nothing that an evaluation a few rows earlier would change.
+ */
 static bool
 is_harmless(Oid function)
 {

@@ -19,8 +19,8 @@ typedef struct PglSite
 {
 	Oid function;
 	List *args;
-	Oid collation;                /* of the input */
-	const PglFunction *callable;  /* NULL: in shadow mode, any other function */
+	Oid collation;               /* of the input */
+	const PglFunction *callable; /* NULL: in shadow mode, any other function */
 } PglSite;
 
 extern bool pgl_site_is(Node *node);

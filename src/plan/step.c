@@ -168,8 +168,8 @@ start_call(PglScanState *scan, PglStepRun *run)
 	const PglStep *step = &scan->steps[run->step];
 	PglCall *call;
 
-	call = pgl_function_start(step->callable, step->fcinfo,
-							  scan->row_memory, &run->mistake);
+	call = pgl_function_start(step->callable, step->fcinfo, scan->calls, scan->row_memory,
+							  &run->mistake);
 	if (run->mistake)
 	{
 		pgl_row_step_ended(scan, run, PGL_STEP_FAILED);
@@ -182,12 +182,12 @@ start_call(PglScanState *scan, PglStepRun *run)
 		return;
 	}
 	run->call = call;
+	pgl_call_set_tag(call, (int64_t) (intptr_t) run);
 	if (pgl_call_is_done(call))
 	{
 		finish(scan, run);
 		return;
 	}
-	pgl_call_set_tag(call, (int64_t) (intptr_t) run);
 	run->state = PGL_STEP_RUNNING;
 	count_in_flight(scan, run, !pgl_call_is_following(call));
 	pgl_row_charge(scan, run->row, pgl_call_payload(call));
@@ -307,10 +307,13 @@ pgl_step_collect(PglScanState *scan)
 {
 	PglCall *call;
 
-	while ((call = pgl_call_next_done()) != NULL)
+	while ((call = pgl_call_next_done(scan->calls)) != NULL)
 	{
 		PglStepRun *run = (PglStepRun *) (intptr_t) pgl_call_tag(call);
 
+		/* It was done before it left. */
+		if (run->state != PGL_STEP_RUNNING)
+			continue;
 		uncount_in_flight(scan, run);
 		finish(scan, run);
 		pgl_row_advance(scan, run->row);
