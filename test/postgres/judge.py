@@ -26,7 +26,7 @@ OLD_RESULT = re.compile(r"(?:test|    ) +(\S+) +\.\.\. (ok|FAILED|failed)(?: \((
 NEW_RESULT = re.compile(r"(ok|not ok) +\d+ +[-+] (\S+)")
 # What no test has to show, and none of them provokes.
 BAD_LOG = re.compile(r"^TRAP:|PANIC:|was terminated by signal|WARNING:.*(leak|not closed|still active|"
-                     r"problem in alloc|past chunk end|still referenced|you don't own)")
+                     r"problem in alloc|past chunk end|still referenced)")
 
 
 class Explained:

@@ -191,7 +191,7 @@ stage_server() {
 	as_worker mkdir -p "$1${dir%/*}"
 	as_worker ln -s "$dir" "$1$dir"
 	# a pgllm that the machine has itself
-	as_worker find "$1" -name 'pgllm*' -delete
+	as_worker find "$1" -name 'pgllm*' ! -type d -delete
 }
 
 # build_extension TREE STAGE [VARIABLE=…]: compile, and install into the private PostgreSQL.
