@@ -236,8 +236,8 @@ def judge_mode(options, mode):
     for name in options.parts:
         part = Part(options, mode, name)
         part.judge()
-        if name not in finished:
-            part.fail("did not come to its end, or was not run in this mode")
+        if name not in finished and not part.failed:
+            part.fail("the server or the mode was not what it should be, after all tests")
         parts.append(part)
     log = options.results / mode / "server.log"
     lines = log.read_text(errors="replace").splitlines() if log.exists() else []
