@@ -30,12 +30,13 @@ BAD_LOG = re.compile(r"^TRAP:|PANIC:|was terminated by signal|WARNING:.*(leak|no
 
 
 class Explained:
-    """One entry of a file of explained differences: a hunk, or which lines may move."""
+    """One entry of a file of explained differences: a hunk, or which lines may move or change."""
 
-    def __init__(self, reason, hunk=None, moved=None):
+    def __init__(self, reason, hunk=None, moved=None, changed=None):
         self.reason = reason
         self.hunk = hunk
         self.moved = moved
+        self.changed = changed
         self.seen = False
 
 
@@ -97,17 +98,18 @@ def read_explained(path):
             reason = line[1:].strip() if fresh or not reason else reason + " " + line[1:].strip()
             fresh = False
             continue
-        if line.startswith(("@@", "moved:")):
+        if line.startswith(("@@", "moved:", "changed:")):
             if fresh or not reason:
                 raise SystemExit(f"{path}:{number}: this entry has no reason above it")
+            kind, _, pattern = line.partition(":")
             if line.startswith("@@"):
                 entries.append(Explained(reason, hunk=[normal(line)]))
             else:
-                entries.append(Explained(reason, moved=re.compile(line[6:].strip())))
+                entries.append(Explained(reason, **{kind: re.compile(pattern.strip())}))
         elif entries and entries[-1].hunk and not line.startswith(tuple("=<>")):
             entries[-1].hunk.append(normal(line))
         elif line.strip():
-            raise SystemExit(f"{path}:{number}: neither a reason, a hunk nor \"moved:\"")
+            raise SystemExit(f"{path}:{number}: neither a reason, a hunk, moved: nor changed:")
         fresh = True
     for entry in entries:
         if entry.hunk:
@@ -132,11 +134,27 @@ def changes(hunk, sign):
     return [line[1:] for line in hunk if line.startswith(sign)]
 
 
+def all_matched(hunks, kind, entries, same):
+    """Hunks all of whose changed lines match an entry of this kind, if what is gone is there again."""
+    entries = [entry for entry in entries if getattr(entry, kind)]
+
+    def matched(hunk):
+        return all(any(getattr(entry, kind).search(line) for entry in entries)
+                   for line in changes(hunk, "-") + changes(hunk, "+"))
+    found = [hunk for hunk in hunks if matched(hunk)]
+    gone = [line for hunk in found for line in changes(hunk, "-")]
+    if not found or not same(gone, [line for hunk in found for line in changes(hunk, "+")]):
+        return []
+    for entry in entries:
+        entry.seen = entry.seen or any(getattr(entry, kind).search(line) for line in gone)
+    return found
+
+
 def unexplained(hunks, entries):
     """The hunks that no entry explains.
 
     A hunk must be the same as an explained one, line by line.  Lines that an entry allows to move must
-    all be there again: as many as were removed from the whole output must have been added to it.
+    all be there again, and of those that may change there must be as many.
     """
     entries = [entry for entry in entries if entry.reason != UNEXPLAINED]
     left = []
@@ -146,18 +164,10 @@ def unexplained(hunks, entries):
             entry.seen = True
         if not known:
             left.append(hunk)
-    movable = [entry for entry in entries if entry.moved]
-
-    def only_moved(hunk):
-        return all(any(entry.moved.search(line) for entry in movable)
-                   for line in changes(hunk, "-") + changes(hunk, "+"))
-    moved = [hunk for hunk in left if only_moved(hunk)]
-    removed = sorted(line for hunk in moved for line in changes(hunk, "-"))
-    added = sorted(line for hunk in moved for line in changes(hunk, "+"))
-    if moved and removed == added:
-        for entry in movable:
-            entry.seen = entry.seen or any(entry.moved.search(line) for line in removed)
-        left = [hunk for hunk in left if hunk not in moved]
+    for kind, same in (("moved", lambda gone, come: sorted(gone) == sorted(come)),
+                       ("changed", lambda gone, come: len(gone) == len(come))):
+        found = all_matched(left, kind, entries, same)
+        left = [hunk for hunk in left if hunk not in found]
     return left
 
 

@@ -85,6 +85,10 @@ class JudgeTest(unittest.TestCase):
         # lines that change do not move
         self.assertEqual(len(self.left(FIRST + "# any order\nmoved: ^ \\d\n")), 1)
 
+    def test_changed_lines(self):
+        self.assertEqual(self.left(FIRST + "# any number\nchanged: ^ \\d$\n"), [])
+        self.assertEqual(len(self.left(FIRST + "# any number\nchanged: ^ 2$\n")), 1)
+
     def test_entries_need_a_reason(self):
         for text in (FIRST.split("\n", 1)[1], FIRST + "moved: x\n", "what is this\n"):
             with self.assertRaises(SystemExit):
