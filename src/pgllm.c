@@ -8,6 +8,7 @@
 #include "pg/compat.h"
 #include "pg/guc.h"
 #include "plan/rewrite.h"
+#include "plan/shadow.h"
 #include "shmem/state.h"
 #include "sql/database.h"
 #include "sql/invoke.h"
@@ -22,6 +23,7 @@ PGDLLEXPORT void _PG_init(void);
 void
 _PG_init(void)
 {
+	pgl_shadow_init();
 	pgl_guc_define();
 	pgl_catalog_init();
 	pgl_call_init();

@@ -14,6 +14,7 @@
 #include "node.h"
 #include "place.h"
 #include "program.h"
+#include "shadow.h"
 #include "site.h"
 
 /* ---- what a plan node filters with ---- */
@@ -281,6 +282,14 @@ place_above_returning(ModifyTable *plan)
 	return (Plan *) pgl_node_make(&plan->plan, targets, NIL, program);
 }
 
+/* One row and one call: nothing to overlap with.  It may queue for a limit by lock (call/queue.c). */
+static bool
+is_single_call(const Plan *plan, const PglProgram *program)
+{
+	return IsA(plan, Result) && plan->lefttree == NULL && pgl_program_ncalls(program) == 1 &&
+		   !pgl_shadow_is_on();
+}
+
 Plan *
 pgl_place_above(Plan *plan)
 {
@@ -300,7 +309,7 @@ pgl_place_above(Plan *plan)
 	if (moved == NIL && !pgl_site_inside((Node *) plan->targetlist))
 		return plan;
 	program = part(plan->targetlist, moved, &leaves, &targets, &clauses);
-	if (program == NULL)
+	if (program == NULL || is_single_call(plan, program))
 		return plan;
 	take_clauses(plan, filter, moved);
 	plan->targetlist = leaves;

@@ -24,7 +24,6 @@
 #include "rewrite.h"
 #include "run.h"
 #include "scan.h"
-#include "shadow.h"
 #include "site.h"
 #include "walk.h"
 
@@ -145,7 +144,6 @@ void
 pgl_rewrite_init(void)
 {
 	pgl_site_init();
-	pgl_shadow_init();
 	pgl_scan_init();
 	pgl_run_init();
 	previous_planner = planner_hook;

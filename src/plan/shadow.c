@@ -95,10 +95,10 @@ pgl_shadow_delay(void)
 static const char *
 show_calls(void)
 {
-	static char text[16];
+	static char shown[16];
 
-	snprintf(text, sizeof(text), "%d", calls);
-	return text;
+	snprintf(shown, sizeof(shown), "%d", calls);
+	return shown;
 }
 
 void

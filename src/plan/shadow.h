@@ -16,7 +16,7 @@ extern bool pgl_shadow_is_on(void);
 extern bool pgl_shadow_is_site(Node *node);
 extern void pgl_shadow_count(void); /* one more call */
 extern int pgl_shadow_delay(void);  /* turns until the next one is delivered, 0 to 3 */
-extern void pgl_shadow_init(void);  /* from _PG_init */
+extern void pgl_shadow_init(void);  /* from _PG_init, before pgl_guc_define */
 #else
 #define pgl_shadow_is_on() false
 #define pgl_shadow_is_site(node) false
