@@ -1,19 +1,18 @@
 """(h) What statements without calls pay for a library that looks at every plan.
 
 The same data directory twice: as it is, and copied for a server without the library.  Timing resolves a
-per cent only with many short rounds on a quiet machine, so the instructions are counted as well, in
-single-user mode: there they are the same in every run, to about a thousandth.  What is counted is
-`planner()` with all it calls, hooks among them (valgrind's callgrind), and whole statements (perf where
-the machine has counters, else callgrind).
+per cent only with many short rounds on a quiet machine, so valgrind counts instructions as well, in
+single-user mode: there they are the same in every run, to about a thousandth, and no counters of the
+processor are needed.  What is counted is `planner()` with all it calls, hooks among them, and whole
+statements.
 """
 import re
-import shutil
 
 from harness import *
 
 SECONDS = 1                         # of one side of a pair
 TURNS = 2 if QUICK else 6           # pairs per round
-FEW, MANY = (10, 30) if QUICK else (20, 100)
+FEW, MANY = (5, 20) if QUICK else (10, 100)    # executions before counting, and counted
 PARTITIONS = 200
 STOCK_PORT = "5433"
 LIBRARIES = {"stock": "", "pgllm": "pgllm"}
@@ -92,43 +91,34 @@ def time_all(figures, noise):
 
 # ---- instructions ----
 
-def perf_counts():
-    """Has the machine counters that we may read?"""
-    if not shutil.which("perf"):
-        return False
-    done = subprocess.run(["perf", "stat", "-x,", "-e", "instructions:u", "true"], capture_output=True,
-                          text=True)
-    return done.returncode == 0 and re.search(r"^\d+,", done.stderr, re.M) is not None
+def count(data, side, *collect):
+    """Instructions of each query, by its key.
 
-
-def count(data, side, query, times, what, perf):
-    """Instructions of a single-user server that is given the statement so often."""
-    server = [BINDIR + "/postgres", "--single", "-D", data, "-c",
-              "shared_preload_libraries=" + LIBRARIES[side], "postgres"]
-    if what == "statement" and perf:
-        tool = ["perf", "stat", "-x,", "-e", "instructions:u"]
-        found = r"^(\d+),"
-    else:
-        tool = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null"]
-        tool += ["--toggle-collect=planner"] if what == "planner" else []
-        found = r"Collected : (\d+)"
-    done = as_server(*tool, *server, input=(query + "\n") * times, capture_output=True, text=True,
-                     cwd=data)
-    match = re.search(found, done.stderr, re.M)
-    if done.returncode != 0 or not match or "ERROR:" in done.stderr:
+    One single-user server executes them all.  Callgrind writes what it has counted, and begins anew,
+    whenever pg_sleep is called; that costs every query the same small part of a statement more.
+    """
+    mark = "SELECT pg_sleep(0)\n"
+    script = "".join((query + "\n") * FEW + mark + (query + "\n") * MANY + mark
+                     for _, query in QUERIES.values())
+    out = data + "/callgrind"
+    done = as_server("valgrind", "--tool=callgrind", "--callgrind-out-file=" + out,
+                     "--dump-before=pg_sleep", *collect, BINDIR + "/postgres", "--single", "-D", data,
+                     "-c", "shared_preload_libraries=" + LIBRARIES[side], "postgres",
+                     input=script, capture_output=True, text=True, cwd=data)
+    if done.returncode != 0 or "ERROR:" in done.stderr:
         raise RuntimeError("counting instructions failed: " + done.stderr[-2000:])
-    return int(match[1])
+    counts = {}
+    for i, key in enumerate(QUERIES):
+        with open(f"{out}.{2 * i + 2}") as file:
+            counts[key] = int(re.search(r"^totals: (\d+)", file.read(), re.M)[1]) / MANY
+    return counts
 
 
 def count_all(figures, data):
-    """Per statement: what MANY of them take more than FEW, as start and first use are the same."""
-    perf = perf_counts()
-    for key, (_, query) in QUERIES.items():
-        for what in ("planner", "statement"):
-            for side in LIBRARIES:
-                few, many = (count(data, side, query, times, what, perf) for times in (FEW, MANY))
-                figures[what, side, key].add((many - few) / (MANY - FEW))
-    return "perf" if perf else "callgrind"
+    for what, collect in (("planner", ["--toggle-collect=planner"]), ("statement", [])):
+        for side in LIBRARIES:
+            for key, value in count(data, side, *collect).items():
+                figures[what, side, key].add(value)
 
 
 # ---- report ----
@@ -161,7 +151,7 @@ def print_times(figures):
                 "± is the standard error of the median.")
 
 
-def print_instructions(figures, tool):
+def print_instructions(figures):
     rows = []
     for key, (title, _) in QUERIES.items():
         for what in ("planner", "statement"):
@@ -170,8 +160,7 @@ def print_instructions(figures, tool):
                          f"{figures[what, 'pgllm', key].minus(figures[what, 'stock', key]).median:+,.0f}",
                          spread(percent(figures, what, key))])
     print_table("(h2) Instructions of one execution, single user",
-                ["statement", "of", "stock", "pgllm", "added", "added, %"], rows,
-                f"planner() counted by callgrind, whole statements by {tool}.")
+                ["statement", "of", "stock", "pgllm", "added", "added, %"], rows)
 
 
 def main():
@@ -186,14 +175,9 @@ def main():
         time_all(figures, noise)
     finally:
         pg_ctl(stock, "-m", "immediate", "stop")
-    tool = "–"
-    if shutil.which("valgrind"):
-        tool = count_all(figures, counted)
-    else:
-        print("valgrind is not installed: instructions are not counted")
+    count_all(figures, counted)
     print_times(figures)
-    if tool != "–":
-        print_instructions(figures, tool)
+    print_instructions(figures)
     print("\n" + str(noise))
     for key, (title, _) in QUERIES.items():
         judge(f"instructions of planner() added, {title}, %", 1, percent(figures, "planner", key))
