@@ -33,12 +33,15 @@ pgl_scan_count(PglScanState *scan, const PglOutcome *outcome)
 	PglScanStats *stats = &scan->stats;
 
 	stats->failures += outcome->sqlstate != 0;
-	if (outcome->source && strcmp(outcome->source, "memo") == 0)
+	/* Beyond the limits of the statement it was none. */
+	if (outcome->source == NULL)
+		return;
+	if (strcmp(outcome->source, "memo") == 0)
 	{
 		stats->memo_hits++;
 		return;
 	}
-	if (outcome->source && strcmp(outcome->source, "journal") == 0)
+	if (strcmp(outcome->source, "journal") == 0)
 	{
 		stats->journal_hits++;
 		return;
