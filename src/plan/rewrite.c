@@ -73,6 +73,12 @@ rewrite_children(Plan *plan, int cursor_options)
 		case T_ForeignScan:
 		case T_CustomScan:
 			return;
+		case T_ModifyTable:
+			/* A foreign scan that changes rows by itself must not do so ahead of RETURNING. */
+			if (!bms_is_empty(((ModifyTable *) plan)->fdwDirectModifyPlans))
+				return;
+			plan->lefttree = rewrite(plan->lefttree, cursor_options);
+			return;
 		default:
 			plan->lefttree = rewrite(plan->lefttree, cursor_options);
 			plan->righttree = rewrite(plan->righttree, cursor_options);
@@ -101,7 +107,8 @@ static bool
 is_simple_expression(const Query *query)
 {
 	return query->commandType == CMD_SELECT && query->rtable == NIL && query->cteList == NIL &&
-		   query->setOperations == NULL && list_length(query->targetList) == 1;
+		   query->setOperations == NULL && !query->hasSubLinks &&
+		   list_length(query->targetList) == 1;
 }
 
 static void
