@@ -165,7 +165,7 @@ extern void pgl_step_run(PglScanState *scan, PglStepRun *run);
 extern void pgl_step_collect(PglScanState *scan); /* what has come to its end */
 extern void pgl_step_turn(PglScanState *scan);    /* wait until something has */
 extern void pgl_step_cancel(PglScanState *scan, PglStepRun *run);
-extern void pgl_step_raise(PglScanState *scan, PglStepRun *run) pg_attribute_noreturn();
+extern void pgl_step_raise(PglScanState *scan, PglStepRun *run) __attribute__((noreturn));
 
 /* ahead.c */
 extern void pgl_ahead_begin(PglScanState *scan);
