@@ -104,7 +104,7 @@ typedef struct PglScanStats
 struct PglScanState
 {
 	CustomScanState css;
-	PglDemand demand;
+	PglRowDemand demand;
 	int ninputs;
 	int nsteps;
 	PglStep *steps;
