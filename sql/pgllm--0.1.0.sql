@@ -624,17 +624,18 @@ COMMENT ON VIEW llm_budget IS
 
 CREATE FUNCTION llm_breaker(OUT scope text, OUT name text, OUT state text, OUT failures int,
 	OUT successes int, OUT opened int, OUT open_for_ms bigint, OUT cooling_for_ms bigint,
-	OUT strikes int, OUT retry_budget int)
+	OUT strikes int, OUT retry_budget int, OUT in_flight int, OUT in_flight_limit int,
+	OUT decreases bigint, OUT decrease_cause text, OUT decreased_at timestamptz)
 RETURNS SETOF record LANGUAGE C VOLATILE PARALLEL RESTRICTED
 AS 'MODULE_PATHNAME', 'pgl_llm_breaker';
 CREATE VIEW llm_breaker AS SELECT * FROM llm_breaker();
 COMMENT ON VIEW llm_breaker IS
-'Breakers of quota domains and credentials: closed, open, half_open or ramp; failures and successes of the last ten seconds; cool-down after throttling; what is left of the retry budget';
+'Breakers of quota domains and credentials: closed, open, half_open or ramp; failures and successes of the last ten seconds; cool-down after throttling; what is left of the retry budget. Of domains also: attempts in flight, how many may be (NULL: no bound was found), and how often that was lowered, at last why (throttled, timeout or slow) and when';
 
 CREATE FUNCTION llm_breaker_reset(name text DEFAULT NULL) RETURNS int
 LANGUAGE C VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'pgl_llm_breaker_reset';
 COMMENT ON FUNCTION llm_breaker_reset(text) IS
-'Close the breakers of that name (a quota domain or a credential reference; NULL: all of this database), end their cool-down and refill their retry budget, as after a repair. Returns how many there were';
+'Close the breakers of that name (a quota domain or a credential reference; NULL: all of this database), end their cool-down, refill their retry budget and lift the bound on attempts in flight, as after a repair. Returns how many there were';
 
 CREATE FUNCTION llm_lease(OUT lease_id int, OUT pid int, OUT tenant text, OUT target text,
 	OUT reserved_tokens bigint, OUT age_ms bigint)

@@ -151,9 +151,11 @@ end_of_patience(const PglCall *call, int64_t statement_deadline_us)
 
 	if (!admission->can_wait)
 		return 0;
-	/* A cool-down ends soon, and so do calls of our own; a limit is waited for as long as agreed.
+	/*
+	 * A cool-down ends soon, and so do calls of our own and those that fill a window; a limit is
+	 * waited for as long as agreed.
 	 */
-	if (admission->wait_limit && !admission->wait_for_sibling)
+	if (admission->wait_limit && !admission->wait_for_sibling && !admission->wait_for_window)
 		last_us = Min(last_us, call->wait_deadline_us);
 	return last_us;
 }
@@ -193,7 +195,7 @@ decide_locked(PglCall *call, int64_t now_us, int64_t statement_deadline_us)
 	{
 		if (call->admit.ticket != PGL_NO_TICKET)
 		{
-			pgl_ticket_drop(call->admit.ticket);
+			call->admit.arrival = pgl_ticket_drop(call->admit.ticket);
 			pgl_queue_forget(call);
 		}
 		pgl_meter_admitted(call);
@@ -202,6 +204,8 @@ decide_locked(PglCall *call, int64_t now_us, int64_t statement_deadline_us)
 	last_us = end_of_patience(call, statement_deadline_us);
 	call->wait_until_us = admission->wait_us > 0 ? now_us + admission->wait_us : last_us;
 	call->must_wait = now_us < last_us && call->wait_until_us <= last_us;
+	if (admission->look_us > 0)
+		call->wait_until_us = Min(call->wait_until_us, now_us + admission->look_us);
 	if (call->must_wait && admission->wait_limit && !pgl_queue_join(call, last_us))
 		admission->decision = PGL_DECISION_NO_MEMORY;
 	else if (call->must_wait)

@@ -15,6 +15,7 @@
 #include "utils/typcache.h"
 
 #include "../call/call.h"
+#include "../call/concurrency.h"
 #include "../pg/compat.h"
 #include "../pg/guc.h"
 #include "../shmem/state.h"
@@ -195,7 +196,7 @@ run_batch(Batch *batch)
 	while (batch->emitted < batch->nprompts)
 	{
 		CHECK_FOR_INTERRUPTS();
-		while (batch->next < batch->nprompts && batch->in_flight < pgl_guc_max_concurrency &&
+		while (batch->next < batch->nprompts && pgl_concurrency_has_room(batch->in_flight) &&
 			   batch->next - batch->emitted < MAX_AHEAD * pgl_guc_max_concurrency)
 		{
 			start_next(batch);
