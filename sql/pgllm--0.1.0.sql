@@ -610,7 +610,7 @@ RETURNS SETOF record LANGUAGE C VOLATILE PARALLEL RESTRICTED
 AS 'MODULE_PATHNAME', 'pgl_llm_bucket';
 CREATE VIEW llm_bucket AS SELECT * FROM llm_bucket();
 COMMENT ON VIEW llm_bucket IS
-'Live limits, one row per limit and dimension (requests, tokens, in_flight): capacity, what is available (negative: debt), calls that queue for it, milliseconds until one more unit passes; waiters stand in pg_locks with classid, objid and objsubid = lock_classid, lock_objid and 19533';
+'Live limits, one row per limit and dimension (requests, tokens, in_flight): capacity, what is available (negative: debt), calls that queue for it, milliseconds until one more unit passes; kind learnt: what a quota domain bore in flight when it was last throttled; waiters stand in pg_locks with classid, objid and objsubid = lock_classid, lock_objid and 19533';
 
 CREATE FUNCTION llm_budget(OUT quota_id bigint, OUT subject text, OUT mode text,
 	OUT period_start timestamptz, OUT period_end timestamptz, OUT budget_usd numeric,

@@ -768,8 +768,9 @@ fill_view(PglLimitView *row, const PglLimit *limit, PglDimension dimension, cons
 	}
 	else
 	{
-		row->max = limit->max_inflight;
-		row->available = limit->max_inflight - limit->in_flight;
+		row->learnt = limit->max_inflight == 0;
+		row->max = row->learnt ? limit->congestion.window : limit->max_inflight;
+		row->available = row->max - limit->in_flight;
 		row->next_us = row->available > 0 ? 0 : -1;
 	}
 }
@@ -794,7 +795,7 @@ pgl_limit_view(uint32_t database, PglLimitView **rows)
 			fill_view(&out[n++], limit, PGL_DIM_REQUESTS, &limit->requests, now_us);
 		if (limit->has_tokens)
 			fill_view(&out[n++], limit, PGL_DIM_TOKENS, &limit->tokens, now_us);
-		if (limit->max_inflight > 0)
+		if (limit->max_inflight > 0 || limit->congestion.window > 0)
 			fill_view(&out[n++], limit, PGL_DIM_IN_FLIGHT, NULL, now_us);
 	}
 	pgl_shmem_unlock();

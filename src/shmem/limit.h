@@ -119,6 +119,7 @@ typedef struct PglLimitView
 	int64_t next_us; /* until one more unit passes; -1 not known */
 	int waiters;
 	bool shadow;
+	bool learnt; /* in flight: the window of a domain */
 } PglLimitView;
 
 /* The window of a quota domain, for llm_breaker. */

@@ -257,7 +257,8 @@ pgl_llm_bucket(PG_FUNCTION_ARGS)
 		put_text(&row, limit->name);
 		put_text(&row, limit->subject);
 		put_text(&row, dimensions[limit->dimension]);
-		put_text(&row, limit->dimension == PGL_DIM_IN_FLIGHT     ? "count"
+		put_text(&row, limit->learnt                             ? "learnt"
+					   : limit->dimension == PGL_DIM_IN_FLIGHT   ? "count"
 					   : limit->window_kind == PGL_WINDOW_STRICT ? "strict"
 																 : "bucket");
 		put_int64(&row, limit->max);
