@@ -441,6 +441,7 @@ try_least_broken(Decider *decider)
 	PglDemand demand;
 	int breakers[2];
 	int nlimits;
+	int n;
 
 	if (c < 0)
 		return false;
@@ -449,9 +450,15 @@ try_least_broken(Decider *decider)
 		return false;
 	find_breakers(decider, candidate->target, breakers);
 	demand = candidate_demand(candidate);
-	if (check_specs(decider, candidate->limits, candidate->nlimits, &demand, limits, &nlimits,
-					binding) > 0)
+	n = check_specs(decider, candidate->limits, candidate->nlimits, &demand, limits, &nlimits,
+					binding);
+	if (n > 0)
+	{
+		/* A breaker that would let it pass is nothing to give up for; a place will be free. */
+		if (longest_obstacle(binding, n)->block == PGL_BLOCK_BUSY)
+			decider->obstacles[c] = *longest_obstacle(binding, n);
 		return false;
+	}
 	take_candidate(decider, c, limits, nlimits, breakers);
 	decider->out->domain_probe |= pgl_breaker_force_probe(breakers[0]);
 	decider->out->credential_probe |= pgl_breaker_force_probe(breakers[1]);

@@ -306,6 +306,15 @@ judge_budget(const PglBudget *budget, int64_t nano_usd, int64_t now_us, PglLimit
 	verdict->wait_us = Max(wait_us, 0);
 }
 
+static void
+wake(int t)
+{
+	if (!tickets[t].woken)
+		tickets[t].woken_us = pgl_clock_us();
+	tickets[t].woken = true;
+	SetLatch(pgl_proc_latch(tickets[t].proc));
+}
+
 /* Was it woken, and does nothing?  Who sleeps in the lock manager's queue cannot hear. */
 static bool
 is_deaf(const PglTicket *ticket, int64_t now_us)
@@ -325,17 +334,19 @@ first_listening(const PglLimit *limit, int64_t now_us)
 }
 
 /*
- * The window of a domain, and its queue.  Among those who wait in it for other things the rules of
- * those things apply.
+ * The window of a domain, and its queue: `first` is the ticket ahead, NONE if it is the caller's
+ * turn.  Among those who queue for other things the rules of those things apply.
  */
 static void
-judge_congestion(const PglLimit *limit, bool behind_window, int64_t now_us,
-				 PglLimitVerdict *verdict)
+judge_congestion(const PglLimit *limit, int first, int64_t now_us, PglLimitVerdict *verdict)
 {
 	int64_t wait_us = pgl_congestion_wait(&limit->congestion, limit->in_flight, now_us);
 
-	if (wait_us == 0 && !behind_window)
+	if (wait_us == 0 && (first == NONE || !tickets[first].for_window))
 		return;
+	/* There is room, by a stall perhaps: the first one takes it, or shows that it is deaf. */
+	if (wait_us == 0)
+		wake(first);
 	verdict->pass = false;
 	verdict->busy = verdict->binding == 0;
 	verdict->window = limit->congestion.window;
@@ -370,7 +381,7 @@ pgl_limit_check(int i, const PglDemand *demand, int ticket, int64_t now_us,
 		verdict->queued = true;
 	}
 	if (limit->key.scope == PGL_SCOPE_DOMAIN)
-		judge_congestion(limit, verdict->queued && tickets[first].for_window, now_us, verdict);
+		judge_congestion(limit, verdict->queued ? first : NONE, now_us, verdict);
 }
 
 void
@@ -416,15 +427,6 @@ pgl_limit_debit(int i, const PglDemand *demand, int64_t now_us)
 	}
 	limit->in_flight++;
 	return debit;
-}
-
-static void
-wake(int t)
-{
-	if (!tickets[t].woken)
-		tickets[t].woken_us = pgl_clock_us();
-	tickets[t].woken = true;
-	SetLatch(pgl_proc_latch(tickets[t].proc));
 }
 
 /*

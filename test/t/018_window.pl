@@ -170,6 +170,20 @@ fill_window('stall', 'stall_a');
 is(value(q{SELECT llm_invoke('stall', 'third')}), 'mock reply', 'a window in which nothing ends lets one more pass');
 empty_window();
 
+# The first in the queue does not react, as a backend that waits for its client.  (Called by
+# llm_invoke_many it does not sleep in the queue of the lock, which would be another matter.)
+setup_mock($node, 'deaf', a => { parameters => $script });
+fill_window('deaf', 'deaf_a');
+$waiting[0]->start(q{SELECT (result).response FROM llm_invoke_many('deaf', ARRAY['third'])});
+wait_for($node, q{SELECT waiters = 1 FROM llm_bucket WHERE name = 'deaf_a' AND kind = 'learnt'});
+kill 'STOP', $waiting[0]->pid;
+$waiting[1]->start(q{SELECT (result).response FROM llm_invoke_many('deaf', ARRAY['fourth'])});
+wait_for($node, q{SELECT waiters = 2 FROM llm_bucket WHERE name = 'deaf_a' AND kind = 'learnt'});
+empty_window();
+is($waiting[1]->finish->{out}, 'mock reply', 'the second is not held up by a first that does not react');
+kill 'CONT', $waiting[0]->pid;
+is($waiting[0]->finish->{out}, 'mock reply', '... which has its turn when it does');
+
 setup_mock($node, 'switch', a => { parameters => $script }, b => {}, -policy => { max_attempts => 3 });
 value(q{UPDATE llm_route SET enabled = false WHERE target = 'switch_b'});
 fill_window('switch', 'switch_a');
