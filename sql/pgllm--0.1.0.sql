@@ -466,6 +466,29 @@ AS 'MODULE_PATHNAME', 'pgl_llm_invoke_many';
 COMMENT ON FUNCTION llm_invoke_many(text, text[], jsonb) IS
 'One row per prompt, in order, with up to pgllm.max_concurrency calls in flight at once. Failures are data, as in llm_try_invoke; a NULL prompt gives a NULL result';
 
+-- The forms for arrays have names of their own.  Overloads of llm_invoke would make one prompt of
+-- '{one,two}', and of every parameter whose type a driver leaves to the server.
+CREATE FUNCTION llm_invoke_array(tenant text, prompts text[], options jsonb DEFAULT '{}') RETURNS text[]
+LANGUAGE C VOLATILE PARALLEL RESTRICTED COST 10000
+AS 'MODULE_PATHNAME', 'pgl_llm_invoke_array';
+COMMENT ON FUNCTION llm_invoke_array(text, text[], jsonb) IS
+'Answers to a one-dimensional array of prompts, in an array of the same length, order and bounds, with up to pgllm.max_concurrency calls in flight at once. NULL prompt: NULL element, no call; NULL array: NULL. Raises what llm_invoke would raise for the first prompt, in their order, whose call fails; calls that are out then are cancelled';
+
+CREATE FUNCTION llm_try_invoke_array(tenant text, prompts text[], options jsonb DEFAULT '{}')
+RETURNS llm_result[]
+LANGUAGE C VOLATILE PARALLEL RESTRICTED COST 10000
+AS 'MODULE_PATHNAME', 'pgl_llm_try_invoke_array';
+COMMENT ON FUNCTION llm_try_invoke_array(text, text[], jsonb) IS
+'As llm_invoke_array, but failures of calls are data, as in llm_try_invoke';
+
+-- unsafe in parallel queries, as is what the query may do
+CREATE FUNCTION llm_invoke_query(tenant text, query text, options jsonb DEFAULT '{}',
+	OUT key text, OUT result llm_result) RETURNS SETOF record
+LANGUAGE C VOLATILE PARALLEL UNSAFE COST 10000 ROWS 1000
+AS 'MODULE_PATHNAME', 'pgl_llm_invoke_query';
+COMMENT ON FUNCTION llm_invoke_query(text, text, jsonb) IS
+'One row per row of query, in its order, with up to pgllm.max_concurrency calls in flight at once. The query is one SELECT of a key, of any type, and a prompt, of type text; it runs as the caller and is read as calls go out. Failures are data, as in llm_try_invoke; a NULL prompt gives a NULL result. Errors: 22023 bad query, or an empty prompt; 42804 not a key and a prompt; 25006 the query writes or locks rows';
+
 CREATE FUNCTION llm_explain(tenant text, prompt text, options jsonb DEFAULT '{}',
 	OUT tier int, OUT target text, OUT shard text, OUT region text, OUT model text,
 	OUT geography text, OUT eligible boolean, OUT reason text, OUT reserved_tokens bigint,
@@ -539,8 +562,9 @@ BEGIN
 		CASE grantee WHEN 'public' THEN 'PUBLIC' ELSE pg_catalog.quote_ident(grantee) END);
 	FOREACH signature IN ARRAY ARRAY[
 		'llm_invoke(text, text, jsonb)', 'llm_try_invoke(text, text, jsonb)',
-		'llm_invoke_many(text, text[], jsonb)', 'llm_explain(text, text, jsonb)',
-		'llm_render(text, text, jsonb)', 'llm_estimate(text, text, jsonb)']
+		'llm_invoke_many(text, text[], jsonb)', 'llm_invoke_array(text, text[], jsonb)',
+		'llm_try_invoke_array(text, text[], jsonb)', 'llm_invoke_query(text, text, jsonb)',
+		'llm_explain(text, text, jsonb)', 'llm_render(text, text, jsonb)', 'llm_estimate(text, text, jsonb)']
 	LOOP
 		EXECUTE pg_catalog.format('GRANT EXECUTE ON FUNCTION %s.%s TO %s', '@extschema@', signature,
 			CASE grantee WHEN 'public' THEN 'PUBLIC' ELSE pg_catalog.quote_ident(grantee) END);
@@ -1229,7 +1253,8 @@ REVOKE ALL ON llm_model, llm_price, llm_shard, llm_target, llm_route_policy, llm
 	llm_tenant_grant, llm_quota, llm_ledger, llm_intent, llm_journal, llm_stat_target, llm_stat_tenant, llm_stat_activity, llm_bucket,
 	llm_budget, llm_breaker, llm_lease FROM PUBLIC;
 REVOKE ALL ON FUNCTION llm_invoke(text, text, jsonb), llm_try_invoke(text, text, jsonb),
-	llm_invoke_many(text, text[], jsonb), llm_explain(text, text, jsonb),
+	llm_invoke_many(text, text[], jsonb), llm_invoke_array(text, text[], jsonb),
+	llm_try_invoke_array(text, text[], jsonb), llm_invoke_query(text, text, jsonb), llm_explain(text, text, jsonb),
 	llm_render(text, text, jsonb), llm_check(boolean), llm_forget(text, text), llm_grant_tenant(text, name),
 	llm_revoke_tenant(text, name), llm_config_check(), llm_config_changed(), llm_stat_target(),
 	llm_stat_tenant(), llm_stat_activity(), llm_stat_reset(), llm_breaker_reset(text), llm_bucket(), llm_budget(), llm_breaker(),

@@ -157,11 +157,10 @@ set_off(PglCall *call)
 	pgl_engine_advance(call);
 }
 
-PglCall *
-pgl_call_start(const PglCallArgs *args)
+/* What the caller asks for, and whether he may; throws on his mistakes. */
+static void
+take_order(PglCall *call, const PglCallArgs *args)
 {
-	PglCall *call = make_call();
-	MemoryContext caller = MemoryContextSwitchTo(call->context);
 	size_t input_bytes;
 
 	pgl_call_make_request(args, &call->request);
@@ -175,8 +174,30 @@ pgl_call_start(const PglCallArgs *args)
 								  PGL_MAX_REQUEST_BYTES / 2 - REQUEST_OVERHEAD)));
 	call->plan = pgl_plan_build(args, input_bytes, &call->snapshot);
 	pgl_concurrency_note(call->plan);
+}
+
+PglCall *
+pgl_call_start(const PglCallArgs *args, PglCallGroup *group)
+{
+	PglCall *call = make_call();
+	MemoryContext caller = MemoryContextSwitchTo(call->context);
+
+	PG_TRY();
+	{
+		take_order(call, args);
+	}
+	PG_CATCH();
+	{
+		/* The error may be kept for later, and the statement go on. */
+		MemoryContextSwitchTo(caller);
+		pgl_call_free(call);
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
 	set_deadlines(call, args->timeout_ms);
 	begin(call);
+	if (group)
+		pgl_group_join(group, call);
 	pgl_share_begin(call, args);
 	set_off(call);
 	MemoryContextSwitchTo(caller);
@@ -219,6 +240,19 @@ bool
 pgl_call_is_done(const PglCall *call)
 {
 	return call->phase == PGL_CALL_DONE;
+}
+
+bool
+pgl_call_is_following(const PglCall *call)
+{
+	return call->phase == PGL_CALL_FOLLOWING && call->follows != PGL_FOLLOW_ROOM;
+}
+
+/* What else a call holds does not depend on what is asked and answered. */
+size_t
+pgl_call_payload(const PglCall *call)
+{
+	return call->request.prompt_len + call->outgoing.body.len + call->reply.text.len;
 }
 
 void

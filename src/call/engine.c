@@ -26,7 +26,6 @@ static int compare_timers(const pairingheap_node *a, const pairingheap_node *b, 
 
 static dlist_head calls = DLIST_STATIC_INIT(calls);
 static dlist_head ready = DLIST_STATIC_INIT(ready);
-static dlist_head done = DLIST_STATIC_INIT(done);       /* nobody has asked for them yet */
 static dlist_head watched = DLIST_STATIC_INIT(watched); /* wait for the ledger or another call */
 static pairingheap timers = {compare_timers, NULL, NULL};
 static int unfinished = 0;
@@ -99,21 +98,8 @@ pgl_engine_remove(PglCall *call)
 {
 	if (call->phase != PGL_CALL_DONE)
 		retire(call);
-	if (call->is_listed_done)
-		dlist_delete(&call->done_node);
+	pgl_group_leave(call);
 	dlist_delete(&call->node);
-}
-
-PglCall *
-pgl_call_next_done(void)
-{
-	PglCall *call;
-
-	if (dlist_is_empty(&done))
-		return NULL;
-	call = dlist_container(PglCall, done_node, dlist_pop_head_node(&done));
-	call->is_listed_done = false;
-	return call;
 }
 
 void
@@ -324,8 +310,7 @@ end_call(PglCall *call)
 {
 	pgl_queue_leave(call);
 	retire(call);
-	dlist_push_tail(&done, &call->done_node);
-	call->is_listed_done = true;
+	pgl_group_tell(call);
 	if (call->is_live)
 		pgl_meter_done(call);
 	pgl_share_keep(call);
@@ -437,19 +422,29 @@ wait_event_now(void)
 	return pgl_queue_length() > 0 ? pgl_wait_event_quota() : pgl_wait_event_backoff();
 }
 
-void
-pgl_call_drive(void)
+/* One turn: wait until something happens, at most until then, and act on it. */
+static void
+turn(int64_t until_us)
 {
-	int64_t now_us = pgl_clock_us();
-	int64_t until_us = now_us + FAR_FUTURE_US;
-
-	collect_due(now_us);
+	collect_due(pgl_clock_us());
 	if (!dlist_is_empty(&ready))
-		until_us = now_us;
+		until_us = 0;
 	else if (!pairingheap_is_empty(&timers))
-		until_us = call_of_timer(pairingheap_first(&timers))->timer_us;
+		until_us = Min(until_us, call_of_timer(pairingheap_first(&timers))->timer_us);
 	pgl_net_turn(until_us, wait_event_now());
 	collect_due(pgl_clock_us());
 	while (!dlist_is_empty(&ready))
 		pgl_engine_advance(dlist_container(PglCall, ready_node, dlist_head_node(&ready)));
+}
+
+void
+pgl_call_drive(void)
+{
+	turn(pgl_clock_us() + FAR_FUTURE_US);
+}
+
+void
+pgl_call_poll(void)
+{
+	turn(0);
 }

@@ -74,9 +74,9 @@ struct PglCall
 	dlist_node node;       /* in the list of all calls of this backend */
 	dlist_node ready_node; /* in the list of calls with something to do */
 	bool is_ready;
-	dlist_node done_node; /* in the list of calls that are done */
-	bool is_listed_done;
-	int64_t tag; /* the starter's own mark */
+	PglCallGroup *group;   /* NULL: none, or it has been told of the end */
+	dlist_node group_node; /* in one of its lists */
+	int64_t tag;           /* the starter's own mark */
 	pairingheap_node timer;
 	bool has_timer;
 	int64_t timer_us;
@@ -159,6 +159,19 @@ struct PglCall
 	PglAttempt attempts[PGL_CALL_MAX_ATTEMPTS];
 	PglOutcome outcome;
 };
+
+/* A starter's calls that it has not been told of: see call.h. */
+struct PglCallGroup
+{
+	dlist_head running;
+	dlist_head done;
+	MemoryContextCallback gone;
+};
+
+/* group.c */
+extern void pgl_group_join(PglCallGroup *group, PglCall *call);
+extern void pgl_group_tell(PglCall *call);  /* it is DONE */
+extern void pgl_group_leave(PglCall *call); /* does not throw, as the one before */
 
 /* engine.c */
 extern void pgl_engine_watch(PglCall *call); /* until what it waits for has come */

@@ -68,6 +68,15 @@ sub raised
 	};
 }
 
+# 100 calls at a time, each of them beside one that it makes for its own prompt.
+sub query_of
+{
+	my ($tenant, $n) = @_;
+
+	return "SELECT count((q.result).response) FROM generate_series(1, $n / 200) AS i, llm_invoke_query('$tenant',"
+	  . " format('SELECT j, llm_invoke(''$tenant'', ''%s '' || j) FROM generate_series(1, 100) AS j', i)) AS q";
+}
+
 # With a memo that is too small for all answers.
 sub memo
 {
@@ -86,10 +95,20 @@ my @cases = (
 	[ 'refusals by a quota', plain('full') ],
 	[ 'refusals that are raised and caught', raised('full') ],
 	[ 'batches', sub { "SELECT count(*) FROM generate_series(1, $_[0] / 100) AS i, llm_invoke_many('mock', array_fill('x' || i, ARRAY[100]))" } ],
+	[ 'arrays', sub { "SELECT count(llm_invoke_array('mock', array_fill('x' || i, ARRAY[100]))) FROM generate_series(1, $_[0] / 100) AS i" } ],
+	[
+		'arrays that fail and are caught',
+		sub {
+			"DO \$\$ BEGIN FOR i IN 1 .. $_[0] / 10 LOOP BEGIN PERFORM llm_invoke_array('bad', array_fill('x' || i, ARRAY[10]));"
+			  . ' EXCEPTION WHEN OTHERS THEN NULL; END; END LOOP; END $$';
+		}
+	],
+	[ 'queries', sub { query_of('mock', @_) } ],
 	[ 'the wire', plain('wire') ],
 	[ 'errors of the provider', plain('rejected') ],
 	[ 'errors of the provider that are raised and caught', raised('rejected') ],
 	[ 'batches over the wire', sub { "SELECT count(*) FROM generate_series(1, $_[0] / 100) AS i, llm_invoke_many('wire', array_fill('x' || i, ARRAY[100]))" } ],
+	[ 'queries over the wire', sub { query_of('wire', @_) } ],
 	[ 'refused connections', plain('refused') ],
 	[ 'wrong arguments', raised('nobody') ],);
 
@@ -109,7 +128,7 @@ foreach my $case (@cases)
 	note "$name: contexts $before->{contexts} -> $after->{contexts}, resident $before->{resident} -> $after->{resident}";
 	$session->quit;
 }
-is($simulator->requests(account => $ACCOUNT_1), 2 * ($WARM_UP + $CALLS), 'all calls went over the wire');
+is($simulator->requests(account => $ACCOUNT_1), 3 * ($WARM_UP + $CALLS), 'all calls went over the wire');
 nothing_held($node, 'nothing is held');
 
 $simulator->stop;
