@@ -6,6 +6,7 @@
 #include "../core/clock.h"
 #include "../pg/guc.h"
 #include "concurrency.h"
+#include "plan.h"
 
 #define MAX_DOMAINS 16
 #define UNLIMITED PG_INT32_MAX

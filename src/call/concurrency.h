@@ -12,9 +12,11 @@
 #ifndef PGL_CALL_CONCURRENCY_H
 #define PGL_CALL_CONCURRENCY_H
 
-#include "plan.h"
+#include <stdbool.h>
 
-extern void pgl_concurrency_note(const PglPlan *plan); /* a call has been started */
+struct PglPlan;
+
+extern void pgl_concurrency_note(const struct PglPlan *plan); /* a call has been started */
 /* May one more call be started by somebody who has so many unfinished ones?  One always may. */
 extern bool pgl_concurrency_has_room(int in_flight);
 
