@@ -5,6 +5,7 @@
 
 #include "../core/clock.h"
 #include "../pg/guc.h"
+#include "../shmem/activity.h"
 #include "concurrency.h"
 #include "plan.h"
 
@@ -23,6 +24,8 @@ static int call_places = UNLIMITED;
 static int candidate_places = UNLIMITED; /* of all domains together, without their windows */
 static Domain domains[MAX_DOMAINS];
 static int ndomains = 0;
+static uint64_t kind = 0;     /* what it was for */
+static bool is_mixed = false; /* ... and others before it for something else */
 
 static int
 add_places(int a, int b)
@@ -73,11 +76,26 @@ note_candidate(const PglCandidate *candidate)
 		domains[d] = (Domain){.key = *key, .places = places};
 }
 
+/* Calls of one kind draw on the same quotas and domains. */
+static uint64_t
+kind_of(const PglPlan *plan)
+{
+	uint64_t hash = plan->tenant->id ^ (plan->route->id * UINT64_C(0x9e3779b97f4a7c15));
+	int c;
+
+	for (c = 0; c < plan->ncandidates; c++)
+		hash = hash * 31 + (plan->candidates[c].dropped == NULL);
+	return hash;
+}
+
 void
 pgl_concurrency_note(const PglPlan *plan)
 {
+	uint64_t last = kind;
 	int c;
 
+	kind = kind_of(plan);
+	is_mixed |= last != 0 && kind != last;
 	call_places = places_of(plan->limits, plan->nlimits);
 	candidate_places = ndomains = 0;
 	for (c = 0; c < plan->ncandidates; c++)
@@ -107,13 +125,28 @@ places_of_domains(void)
 	return places;
 }
 
+/* How many calls like the last one may be in flight. */
+static int
+places_of_kind(void)
+{
+	int places = Min(call_places, candidate_places);
+
+	return pgl_limit_any_window() ? Min(places, places_of_domains()) : places;
+}
+
 bool
 pgl_concurrency_has_room(int in_flight)
 {
+	int places;
+
 	if (in_flight == 0)
+	{
+		kind = 0;
+		is_mixed = false;
 		return true;
-	if (in_flight >= pgl_guc_max_concurrency || in_flight >= call_places ||
-		in_flight >= candidate_places)
-		return false;
-	return !pgl_limit_any_window() || in_flight < places_of_domains();
+	}
+	if (in_flight >= pgl_guc_max_concurrency || is_mixed)
+		return in_flight < pgl_guc_max_concurrency;
+	places = places_of_kind();
+	return in_flight < places || (in_flight == places && pgl_activity_mine()->in_flight == 0);
 }

@@ -6,8 +6,10 @@
  * candidates bear together: their own limits, and the windows of their domains.  More would only
  * wait, at the expense of its deadline, or be refused where calls one after the other pass.
  *
- * What binds is taken from the plan of the call that was started last: the calls of a statement
- * seldom differ in it.  Backend-local; does not throw.
+ * The plan of the next call is not known before it is started; it is taken to be that of the last.
+ * If nothing is out and all wait, one more is started, as it may be of another kind.  Once the
+ * calls have turned out to differ, as by tenant, only pgllm.max_concurrency binds until all are
+ * done: no kind must hold up another.  Backend-local; does not throw.
  */
 #ifndef PGL_CALL_CONCURRENCY_H
 #define PGL_CALL_CONCURRENCY_H

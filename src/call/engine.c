@@ -160,13 +160,31 @@ reserve_record(PglCall *call)
 	return true;
 }
 
+/* Does another call of this backend hold, or wait for, what it will give back? */
+static bool
+has_siblings(const PglCall *call)
+{
+	int queued_siblings = pgl_queue_length() - (call->admit.ticket != PGL_NO_TICKET);
+	dlist_iter iter;
+
+	if (pgl_activity_mine()->in_flight > 0 || queued_siblings > 0)
+		return true;
+	/* One that waits for a cool-down keeps its place in the quotas of tenant and role. */
+	dlist_foreach (iter, &calls)
+	{
+		const PglCall *other = dlist_container(PglCall, node, iter.cur);
+
+		if (other != call && other->admit.call_lease.index >= 0)
+			return true;
+	}
+	return false;
+}
+
 /* Locked.  Ask for a decision; what must be done at once with it is. */
 static void
 decide_locked(PglCall *call, int64_t now_us, int64_t statement_deadline_us)
 {
 	PglAdmission *admission = &call->admission;
-	int queued_siblings = pgl_queue_length() - (call->admit.ticket != PGL_NO_TICKET);
-	bool has_siblings = pgl_activity_mine()->in_flight > 0 || queued_siblings > 0;
 	int64_t last_us;
 
 	call->must_wait = false;
@@ -176,7 +194,7 @@ decide_locked(PglCall *call, int64_t now_us, int64_t statement_deadline_us)
 		admission->decision = PGL_DECISION_LEDGER_FULL;
 		return;
 	}
-	pgl_admit(call->plan, &call->admit, has_siblings, now_us, call->obstacles, admission);
+	pgl_admit(call->plan, &call->admit, has_siblings(call), now_us, call->obstacles, admission);
 	if (admission->decision == PGL_DECISION_GO)
 	{
 		if (call->admit.ticket != PGL_NO_TICKET)

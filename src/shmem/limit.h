@@ -15,7 +15,7 @@
  * The queue: a call that must wait holds a ticket on the limit that binds it.  Tickets are ordered
  * by arrival; while a limit has tickets, only the oldest may take from it, so that nobody
  * overtakes.  One that was woken and has not stirred for a second is passed over meanwhile: its
- * backend may be waiting for its client, with the rest of a cursor in flight.
+ * backend may be waiting for its client, which does not read.
  */
 #ifndef PGL_SHMEM_LIMIT_H
 #define PGL_SHMEM_LIMIT_H

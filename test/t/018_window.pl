@@ -74,6 +74,13 @@ cmp_ok(domain('many_a', 'in_flight_limit'), '<=', 2 * $CAPACITY, '... as the cap
 cmp_ok(domain('many_a', 'decreases'), '<=', 8, 'a burst is one event');
 cmp_ok(domain('many_a', 'retry_budget'), '>=', 400, '... and costs one retry');
 
+# The same by the scan over a table.
+value(q{CREATE TABLE docs AS SELECT i AS id, 'doc ' || i AS body FROM generate_series(1, 100) AS i});
+$simulator->reset;
+is(value(q{SELECT count(llm_invoke('many', body)) FROM docs}), 100, 'a plain SELECT: all are answered');
+cmp_ok($simulator->total('throttled'), '<=', 40, '... with few refusals');
+is(usage($ACCOUNT_1)->{most_running}, $CAPACITY, '... by eight at a time');
+
 my @sessions = map { new_session($node, name => "backend $_") } 1 .. 2;
 $simulator->reset;
 $_->value('SET pgllm.max_concurrency = 64') foreach @sessions;
@@ -108,6 +115,7 @@ sub bounded_statement
 	$simulator->configure({ quotas => [ { concurrent => 1000 } ], defaults => { latency_ms => 100 } });
 	$simulator->reset;
 	is(value(many_sql($tenant, 100)), '100 of 100', "$name: a statement is not refused because of itself");
+	is(value("SELECT count(llm_invoke('$tenant', body)) FROM docs"), 100, '... nor is a plain SELECT');
 	is(usage($ACCOUNT_1)->{most_running}, 4, '... with four at a time');
 	return;
 }
@@ -195,12 +203,15 @@ is(try_columns(try_call($node, 'switch', 'fourth'), 'target', 'attempts'), 'targ
 empty_window();
 
 # A call that waits for its domain to cool down does not keep those of another from going on.
-setup_mock($node, 'cooling', a => { parameters => { script => ['throttled'], retry_after_ms => 3000 } });
+setup_mock($node, 'cooling', a => { parameters => { script => ['throttled'], retry_after_ms => 100000 } });
 setup_mock($node, 'other', a => {});
-$waiting[0]->start(q{SELECT llm_invoke('cooling', 'x')});
-wait_for($node, q{SELECT cooling_for_ms > 0 FROM llm_breaker WHERE name = 'cooling_a'});
-is(value(many_sql('other', 50)), '50 of 50', 'one waits for its cool-down, others go on');
-is($waiting[0]->finish->{out}, 'mock reply', '... and it is answered, too');
+$waiting[0]->start(q{SELECT count(llm_invoke(CASE id WHEN 1 THEN 'cooling' ELSE 'other' END, body)) FROM docs});
+wait_for($node, q{SELECT successes >= 20 FROM llm_stat_target WHERE target = 'other_a'});
+ok(!$waiting[0]->ended, 'the first row waits for its cool-down, others of the statement go on');
+is(value(many_sql('other', 50)), '50 of 50', '... and those of other sessions');
+is(value(q{SELECT attempts FROM llm_stat_target WHERE target = 'cooling_a'}), 1, '... while it makes no attempt');
+value('SELECT pg_cancel_backend(' . $waiting[0]->pid . ')');
+is($waiting[0]->finish->{sqlstate}, '57014', '... and can be cancelled');
 
 nothing_held($node, 'nothing is held');
 $_->quit foreach $session, @sessions, @hanging, @waiting;
