@@ -7,7 +7,7 @@
 #include "../pg/guc.h"
 #include "../shmem/activity.h"
 #include "concurrency.h"
-#include "plan.h"
+#include "state.h"
 
 #define MAX_DOMAINS 16
 #define UNLIMITED PG_INT32_MAX
@@ -95,7 +95,8 @@ pgl_concurrency_note(const PglPlan *plan)
 	int c;
 
 	kind = kind_of(plan);
-	is_mixed |= last != 0 && kind != last;
+	/* The first of several: what was before is forgotten. */
+	is_mixed = pgl_engine_unfinished() > 1 && (is_mixed || kind != last);
 	call_places = places_of(plan->limits, plan->nlimits);
 	candidate_places = ndomains = 0;
 	for (c = 0; c < plan->ncandidates; c++)
@@ -140,11 +141,7 @@ pgl_concurrency_has_room(int in_flight)
 	int places;
 
 	if (in_flight == 0)
-	{
-		kind = 0;
-		is_mixed = false;
 		return true;
-	}
 	if (in_flight >= pgl_guc_max_concurrency || is_mixed)
 		return in_flight < pgl_guc_max_concurrency;
 	places = places_of_kind();
