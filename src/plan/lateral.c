@@ -13,6 +13,7 @@
 
 #include "lateral.h"
 #include "node.h"
+#include "place.h"
 #include "site.h"
 
 typedef struct Lateral
@@ -95,6 +96,13 @@ replace_scan_columns(Node *node, void *context)
 	return (Node *) field;
 }
 
+/* An expression of the function scan, over the lower projection: it begins with the outer side. */
+static Node *
+over_projection(Node *node, Lateral *lateral)
+{
+	return replace_scan_columns(replace_params(node, lateral), lateral);
+}
+
 static void
 read_function(Lateral *lateral, FunctionScan *inner)
 {
@@ -110,7 +118,7 @@ read_function(Lateral *lateral, FunctionScan *inner)
 	foreach (cell, inner->scan.plan.targetlist)
 		lateral->inner =
 			lappend(lateral->inner,
-					replace_scan_columns((Node *) lfirst_node(TargetEntry, cell)->expr, lateral));
+					over_projection((Node *) lfirst_node(TargetEntry, cell)->expr, lateral));
 }
 
 /* ---- from the join to the upper projection ---- */
@@ -144,6 +152,7 @@ project(Plan *below, List *targets, const Plan *like)
 	return result;
 }
 
+/* The outer side, and what the inner side computes. */
 static Plan *
 lower_projection(const Lateral *lateral)
 {
@@ -157,25 +166,70 @@ lower_projection(const Lateral *lateral)
 	return (Plan *) project(outer, targets, &lateral->loop->join.plan);
 }
 
-static Plan *
-upper_projection(Lateral *lateral, Plan *lower)
+/* All conditions of the join, over the lower projection. */
+static List *
+conditions(Lateral *lateral)
 {
 	Plan *loop = &lateral->loop->join.plan;
-	Plan *inner = loop->righttree;
-	List *targets = (List *) replace_inner((Node *) loop->targetlist, lateral);
-	List *clauses =
-		lateral->scan ? (List *) replace_scan_columns((Node *) inner->qual, lateral) : NIL;
-	Result *upper = project(lower, targets, loop);
+	List *result =
+		lateral->scan ? (List *) over_projection((Node *) loop->righttree->qual, lateral) : NIL;
 
-	clauses = list_concat(clauses,
-						  (List *) replace_inner((Node *) lateral->loop->join.joinqual, lateral));
-	clauses = list_concat(clauses, (List *) replace_inner((Node *) loop->qual, lateral));
-	upper->plan.qual = clauses;
-	upper->plan.initPlan = loop->initPlan;
-	return (Plan *) upper;
+	result =
+		list_concat(result, (List *) replace_inner((Node *) lateral->loop->join.joinqual, lateral));
+	return list_concat(result, (List *) replace_inner((Node *) loop->qual, lateral));
 }
 
-/* ---- */
+/* ---- into the node ---- */
+
+/* An expression over the node's targets, as one over its row. */
+static Node *
+replace_targets(Node *node, void *context)
+{
+	if (node == NULL)
+		return NULL;
+	if (IsA(node, Var) && castNode(Var, node)->varno == OUTER_VAR)
+		return copyObject(
+			(Node *) list_nth_node(TargetEntry, context, castNode(Var, node)->varattno - 1)->expr);
+	return expression_tree_mutator(node, replace_targets, context);
+}
+
+/* May a target be computed more than once? */
+static bool
+may_repeat(List *targets)
+{
+	ListCell *cell;
+
+	foreach (cell, targets)
+		if (pgl_site_inside((Node *) lfirst(cell)) ||
+			pgl_site_exceeds((Node *) lfirst(cell), PGL_STABLE))
+			return false;
+	return true;
+}
+
+/* The loop's targets and conditions on top of the node; NULL if there is no way. */
+static Plan *
+finish(Lateral *lateral, CustomScan *node)
+{
+	Plan *loop = &lateral->loop->join.plan;
+	Plan *plan = &node->scan.plan;
+	List *below = plan->targetlist;
+	List *targets = (List *) replace_inner((Node *) loop->targetlist, lateral);
+	List *clauses = conditions(lateral);
+	Plan *upper;
+
+	if (lateral->impossible || (clauses != NIL && !may_repeat(below)) ||
+		pgl_site_inside((Node *) clauses))
+		return NULL;
+	plan->qual = (List *) replace_targets((Node *) clauses, below);
+	plan->initPlan = list_concat(loop->initPlan, plan->initPlan);
+	if (may_repeat(below) && !pgl_site_inside((Node *) targets))
+	{
+		plan->targetlist = (List *) replace_targets((Node *) targets, below);
+		return plan;
+	}
+	upper = (Plan *) project(plan, targets, loop);
+	return pgl_place_above(upper);
+}
 
 static bool
 gives_one_row(Plan *inner)
@@ -197,24 +251,35 @@ gives_one_row(Plan *inner)
 	return false;
 }
 
+/* A row without a match is there all the same, but then nothing may be filtered. */
+static bool
+keeps_unmatched(const NestLoop *loop)
+{
+	return loop->join.jointype == JOIN_LEFT && loop->join.joinqual == NIL &&
+		   loop->join.plan.righttree->qual == NIL;
+}
+
 Plan *
 pgl_lateral_flatten(Plan *plan)
 {
 	Lateral lateral = {0};
-	Plan *upper;
+	Plan *placed;
 
 	if (!IsA(plan, NestLoop) || !gives_one_row(plan->righttree))
 		return plan;
 	lateral.loop = (NestLoop *) plan;
-	if (lateral.loop->join.jointype != JOIN_INNER &&
-		(lateral.loop->join.jointype != JOIN_LEFT || lateral.loop->join.joinqual != NIL ||
-		 plan->righttree->qual != NIL))
+	if (lateral.loop->join.jointype != JOIN_INNER && !keeps_unmatched(lateral.loop))
 		return plan;
 	lateral.nouter = list_length(plan->lefttree->targetlist);
 	if (IsA(plan->righttree, Result))
 		read_projection(&lateral, plan->righttree);
 	else
 		read_function(&lateral, (FunctionScan *) plan->righttree);
-	upper = upper_projection(&lateral, lower_projection(&lateral));
-	return lateral.impossible ? plan : upper;
+	if (lateral.impossible)
+		return plan;
+	placed = pgl_place_above(lower_projection(&lateral));
+	if (!pgl_node_is(placed))
+		return plan;
+	placed = finish(&lateral, (CustomScan *) placed);
+	return placed ? placed : plan;
 }

@@ -6,11 +6,8 @@
 
 #include "nodes/plannodes.h"
 
-/*
- * Two projections that do the same as the nested loop: the lower one computes what its inner side
- * computes, once per row of the outer side, the upper one the rest.  `plan` itself if it is not a
- * loop of that kind, or without call sites.
- */
+/* A node in the place of the nested loop, whose outer side has been rewritten; `plan` itself if it
+ * is not a loop of that kind. */
 extern Plan *pgl_lateral_flatten(Plan *plan);
 
 #endif

@@ -28,7 +28,6 @@ movable_filter(Plan *plan)
 {
 	switch (nodeTag(plan))
 	{
-		case T_Result:
 		case T_SeqScan:
 		case T_SampleScan:
 		case T_IndexScan:
@@ -43,10 +42,12 @@ movable_filter(Plan *plan)
 		case T_CteScan:
 		case T_NamedTuplestoreScan:
 		case T_WorkTableScan:
-		case T_ForeignScan:
 		case T_Agg:
 		case T_Group:
 			return &plan->qual;
+		case T_ForeignScan:
+			/* One that changes rows by itself is known to ModifyTable as its child. */
+			return ((ForeignScan *) plan)->operation == CMD_SELECT ? &plan->qual : NULL;
 		case T_NestLoop:
 		case T_HashJoin:
 			if (((Join *) plan)->jointype == JOIN_INNER && plan->qual == NIL)
@@ -64,6 +65,7 @@ evaluates_targets(Plan *plan)
 {
 	switch (nodeTag(plan))
 	{
+		case T_Result:
 		case T_ProjectSet:
 		case T_WindowAgg:
 		case T_Gather:
@@ -282,7 +284,8 @@ place_above_returning(ModifyTable *plan)
 	return (Plan *) pgl_node_make(&plan->plan, targets, NIL, program);
 }
 
-/* One row and one call: nothing to overlap with.  It may queue for a limit by lock (call/queue.c). */
+/* One row and one call: nothing to overlap with.  It may queue for a limit by lock (call/queue.c).
+ */
 static bool
 is_single_call(const Plan *plan, const PglProgram *program)
 {

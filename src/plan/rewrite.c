@@ -86,8 +86,10 @@ rewrite(Plan *plan, int cursor_options)
 	if (plan == NULL)
 		return NULL;
 	check_stack_depth();
-	plan = pgl_lateral_flatten(plan);
 	rewrite_children(plan, cursor_options);
+	plan = pgl_lateral_flatten(plan);
+	if (pgl_node_is(plan))
+		return plan;
 	if (IsA(plan, MergeJoin))
 		restore_marks((MergeJoin *) plan);
 	pgl_place_below(plan);

@@ -95,7 +95,7 @@ pgl_step_begin(PglScanState *scan, EState *estate)
 		step->column = scan->ninputs + i + 1;
 		get_typlenbyval(exprType(node), &step->typlen, &step->typbyval);
 		step->is_call = list_nth_int(program.is_call, i);
-		step->guard = guard ? ExecInitExpr((Expr *) guard, parent) : NULL;
+		step->guard = guard ? ExecInitQual(list_make1(guard), parent) : NULL;
 		if (step->is_call)
 			prepare_call(scan, step, node);
 		else

@@ -22,11 +22,11 @@ pgllm.memo_size = 0
 max_prepared_transactions = 0
 CONF
 
-setup_mock($node, 'a', quick => { parameters => { echo => 1, latency_ms => 1 } });
+setup_mock($node, 'a', quick => { parameters => { echo => \1, latency_ms => 1 } });
 insert_rows($node,
 	llm_target => [
-		{ target => 'slow', shard => 'a_quick', model => 'a_quick', model_id => 'x', parameters => { echo => 1, latency_ms => 9 } },
-		{ target => 'bad', shard => 'a_quick', model => 'a_quick', model_id => 'x', parameters => { script => ['bad_request'], repeat => 1 } } ],
+		{ target => 'slow', shard => 'a_shard', model => 'a_quick', model_id => 'x', parameters => { echo => \1, latency_ms => 9 } },
+		{ target => 'bad', shard => 'a_shard', model => 'a_quick', model_id => 'x', parameters => { script => ['bad_request'], repeat => \1 } } ],
 	llm_route => [ { route => 'slow', target => 'slow' }, { route => 'bad', target => 'bad' } ]);
 $node->safe_psql('postgres', <<'SQL');
 UPDATE llm_tenant SET extra_routes = '{slow,bad}' WHERE tenant = 'a';
