@@ -248,6 +248,18 @@ pgl_call_is_following(const PglCall *call)
 	return call->phase == PGL_CALL_FOLLOWING && call->follows != PGL_FOLLOW_ROOM;
 }
 
+bool
+pgl_call_share(PglCall *call, int others)
+{
+	int i;
+
+	if (!call->has_key || pgl_guc_memo_size == 0)
+		return false;
+	for (i = 0; i < others; i++)
+		pgl_meter_hit(call, false);
+	return true;
+}
+
 /* What else a call holds does not depend on what is asked and answered. */
 size_t
 pgl_call_payload(const PglCall *call)

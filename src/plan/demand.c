@@ -34,7 +34,7 @@ lazily(PglRowDemand demand)
 	}
 }
 
-/* Of the child of something that gives a row for each row. */
+/* Of the child of something that gives at most a row for each row. */
 static PglRowDemand
 row_by_row(PglRowDemand demand)
 {
@@ -148,12 +148,14 @@ visit(Plan *plan, PglRowDemand demand)
 																			: lazily(demand));
 			break;
 		case T_LockRows:
+		case T_Material:
+			visit_children(plan, row_by_row(demand));
+			break;
 		case T_Append:
 		case T_MergeAppend:
 		case T_IncrementalSort:
 		case T_Gather:
 		case T_GatherMerge:
-		case T_Material:
 		case T_ProjectSet:
 		case T_Unique:
 		case T_Group:

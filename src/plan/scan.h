@@ -30,6 +30,7 @@ typedef struct PglStep
 	int16 typlen;
 	bool typbyval;
 	Bitmapset *needs; /* steps whose results it uses */
+	int same_as;      /* an earlier step that makes the same call; -1: none */
 	ExprState *guard; /* NULL: none */
 	bool is_call;
 	ExprState *condition; /* if it is none */

@@ -210,7 +210,7 @@ my @statements = (
 	[ 'LIMIT of a parameter', 7, q{SET LOCAL plan_cache_mode = force_generic_plan; PREPARE q (int) AS SELECT id, llm_invoke('a', body, o) FROM docs LIMIT $1; EXECUTE q (7)}, scan => undef ],
 	[ 'cursor, all', 40, q{DECLARE c CURSOR FOR SELECT id, llm_invoke('a', body, o) FROM docs; FETCH ALL FROM c} ],
 	[ 'cursor, some', 5, q{DECLARE c CURSOR FOR SELECT id, llm_invoke('a', body, o) FROM docs; FETCH 3 FROM c; FETCH 2 FROM c; CLOSE c} ],
-	[ 'scroll cursor', 5, q{DECLARE c SCROLL CURSOR FOR SELECT id, llm_invoke('a', body, o) FROM docs; FETCH 5 FROM c; FETCH BACKWARD 3 FROM c; FETCH FORWARD 2 FROM c}, any => 1 ],
+	[ 'scroll cursor', 5, q{DECLARE c SCROLL CURSOR FOR SELECT id, llm_invoke('a', body, o) FROM docs; FETCH 5 FROM c; FETCH BACKWARD 3 FROM c; FETCH FORWARD 2 FROM c}, more => 10, off => 10 ],
 	[ 'cursor with hold', 40, q{DECLARE c CURSOR WITH HOLD FOR SELECT id, llm_invoke('a', body, o) FROM docs; FETCH 3 FROM c}, more => 40, scan => 1, off => 3 ],
 	[ 'CURRENT OF, locked', 3, q{DECLARE c CURSOR FOR SELECT id, llm_invoke('a', body, o) FROM docs FOR UPDATE; FETCH 3 FROM c; UPDATE docs SET body = 'here' WHERE CURRENT OF c} ],
 	[ 'PL/pgSQL loop', 40, q{DO $$ DECLARE r record; BEGIN FOR r IN SELECT id, llm_invoke('a', body, o) AS x FROM docs LOOP INSERT INTO other VALUES (r.id, r.x); END LOOP; END $$}, scan => undef ],
