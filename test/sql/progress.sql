@@ -120,3 +120,5 @@ DROP ROLE progress_other;
 DROP TABLE late, docs;
 DROP VIEW did;
 DROP FUNCTION ask(text), call_late();
+DELETE FROM llm_quota; DELETE FROM llm_tenant; DELETE FROM llm_route; DELETE FROM llm_route_policy;
+DELETE FROM llm_target; DELETE FROM llm_shard; DELETE FROM llm_model;
