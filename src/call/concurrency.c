@@ -142,6 +142,9 @@ pgl_concurrency_has_room(int in_flight)
 
 	if (in_flight == 0)
 		return true;
+	/* Several that ask, of one statement or of one inside another, share what it may have out. */
+	if (pgl_activity_mine()->in_flight >= pgl_guc_max_concurrency)
+		return false;
 	if (in_flight >= pgl_guc_max_concurrency || is_mixed)
 		return in_flight < pgl_guc_max_concurrency;
 	places = places_of_kind();
