@@ -38,7 +38,7 @@ typedef enum PglNetError
 	PGL_NET_OTHER
 } PglNetError;
 
-/* All strings are copied; only the body must stay valid until the transfer ends. */
+/* URL and CA file are copied; headers and body must stay valid until the transfer ends. */
 typedef struct PglHttpRequest
 {
 	const char *url;            /* POST goes here */
