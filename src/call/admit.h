@@ -53,9 +53,6 @@ typedef struct PglAdmission
 	int candidate;
 	bool domain_probe; /* the attempt is the probe of a half-open breaker */
 	bool credential_probe;
-	/* PGL_DECISION_REFUSED: the binding limits. */
-	int nbinding;
-	PglObstacle binding[PGL_MAX_OBSTACLES];
 	/* PGL_DECISION_BLOCKED and EXHAUSTED: per candidate. */
 	PglObstacle *obstacles;
 	/* What to wait for: the limit to queue on (NULL: only time), and until when (0: not known). */
@@ -65,6 +62,9 @@ typedef struct PglAdmission
 	int64_t wait_us;
 	bool shadow_refusal; /* a shadow limit would have refused */
 	bool over_budget;    /* the attempt exceeds a soft or shadow budget */
+	/* PGL_DECISION_REFUSED: the binding limits.  At the end, as only so many are ever set. */
+	int nbinding;
+	PglObstacle binding[PGL_MAX_OBSTACLES];
 } PglAdmission;
 
 /* A budget that an attempt has brought to a mark: 80 or 100 percent. */

@@ -184,7 +184,7 @@ decide_locked(PglCall *call, int64_t now_us, int64_t statement_deadline_us)
 	call->must_wait = false;
 	if (!reserve_record(call))
 	{
-		memset(admission, 0, sizeof(*admission));
+		memset(admission, 0, offsetof(PglAdmission, binding));
 		admission->decision = PGL_DECISION_LEDGER_FULL;
 		return;
 	}

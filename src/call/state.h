@@ -155,7 +155,7 @@ struct PglCall
 	bool is_live; /* it goes, or went, out by itself */
 
 	int nattempts;
-	PglAttempt attempts[PGL_CALL_MAX_ATTEMPTS];
+	PglAttempt *failures; /* by number of the attempt; NULL: none has failed */
 	PglOutcome outcome;
 };
 

@@ -85,6 +85,16 @@ pgl_outgoing_reset(PglOutgoing *out)
 }
 
 void
+pgl_outgoing_recycle(PglOutgoing *out)
+{
+	pgl_buf_recycle(&out->url, out->url.max);
+	pgl_buf_recycle(&out->path, out->path.max);
+	pgl_buf_recycle(&out->body, out->body.max);
+	pgl_buf_blank(&out->headers);
+	out->nheaders = 0;
+}
+
+void
 pgl_outgoing_free(PglOutgoing *out)
 {
 	pgl_buf_free(&out->url);
