@@ -20,7 +20,7 @@
 
 #define REQUEST_OVERHEAD 4096
 #define CALL_BLOCK_SIZE (16 * 1024) /* holds all of an ordinary call */
-#define MAX_SPARE 32
+#define MAX_SPARE 256
 
 /*
  * What a finished call leaves to a later one: its memory context with the first block, and its

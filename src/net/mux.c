@@ -33,9 +33,9 @@
 #include "net.h"
 #include "sockets.h"
 
-#define OLDEST_LIBCURL 0x075500   /* 7.85.0: CURLOPT_PROTOCOLS_STR */
-#define EVENT_BATCH 64            /* sockets taken from epoll at once */
-#define LONGEST_DISPATCH_US 10000 /* then interrupts are looked at again */
+#define OLDEST_LIBCURL 0x075500  /* 7.85.0: CURLOPT_PROTOCOLS_STR */
+#define EVENT_BATCH 64           /* sockets taken from epoll at once */
+#define LONGEST_DISPATCH_US 2000 /* then ended calls and interrupts are looked at */
 #define NO_TIMER INT64_MAX
 #define LONGEST_WAIT_US (INT64CONST(3600) * 1000000)
 #define MAX_CONNECTIONS 4096L
@@ -403,8 +403,9 @@ dispatch_socket(const struct epoll_event *event)
 }
 
 /*
- * Batch after batch of ready sockets until none is left or the time is up, for a hundred handshakes
- * take a while.  Those left over are still ready in the next turn, after interrupts.
+ * Batch after batch of ready sockets until none is left or the time is up: a hundred handshakes
+ * take a while, and who has its reply shall not wait for everybody else's before it sends the next
+ * request.  Those left over are still ready in the next turn, after interrupts.
  */
 static void
 dispatch_sockets(int64_t stop_us)

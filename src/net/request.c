@@ -28,11 +28,15 @@
 #include "sockets.h"
 #include "transfer.h"
 
-#define USER_AGENT "pgllm/0.1"
 #define DNS_CACHE_S 300L
 #define MAX_IDLE_S 55L       /* servers close idle connections after 60 s and more */
 #define MAX_LIFETIME_S 1800L /* moved endpoints and revoked certificates are noticed */
 #define SAFETY_NET_MS 2000   /* libcurl's own timeout comes this long after our deadline */
+
+/* The empty Expect: keeps large bodies from waiting for "100 Continue". */
+static const char *const own_headers[] = {"Expect:", "User-Agent: pgllm/0.1"};
+
+#define OWN_HEADERS ((int) lengthof(own_headers))
 
 /*
  * HTTP/2 over TLS: a thousand calls share one connection, hence one handshake and one descriptor.
@@ -130,7 +134,7 @@ pgl_request_is_well_formed(const PglHttpRequest *request)
 {
 	int i;
 
-	if (request->nheaders >= PGL_TRANSFER_HEADERS)
+	if (request->nheaders > PGL_TRANSFER_HEADERS - OWN_HEADERS)
 		return false;
 	for (i = 0; i < request->nheaders; i++)
 	{
@@ -140,21 +144,20 @@ pgl_request_is_well_formed(const PglHttpRequest *request)
 	return true;
 }
 
-/* Chain the lines, with an empty Expect: so that large bodies do not wait for "100 Continue". */
+/* Chain the lines after those of our own.  libcurl only reads them. */
 static void
 chain_headers(PglTransfer *transfer, const PglHttpRequest *request)
 {
 	struct curl_slist *line = transfer->headers;
 	int i;
 
-	line->data = (char *) "Expect:";
-	for (i = 0; i < request->nheaders; i++)
+	for (i = 0; i < OWN_HEADERS + request->nheaders; i++, line++)
 	{
+		line->data =
+			(char *) (i < OWN_HEADERS ? own_headers[i] : request->headers[i - OWN_HEADERS]);
 		line->next = line + 1;
-		line++;
-		line->data = (char *) request->headers[i]; /* libcurl only reads it */
 	}
-	line->next = NULL;
+	line[-1].next = NULL;
 }
 
 /* --- options --- */
@@ -203,7 +206,6 @@ set_exchange(CURL *easy, PglTransfer *transfer)
 
 	SET(CURLOPT_PATH_AS_IS, 1L); /* the path is signed: not a byte may change */
 	SET(CURLOPT_POST, 1L);
-	SET(CURLOPT_USERAGENT, USER_AGENT);
 	SET(CURLOPT_HEADERFUNCTION, pgl_reply_take_header);
 	SET(CURLOPT_HEADERDATA, transfer);
 	SET(CURLOPT_WRITEFUNCTION, pgl_reply_take_body);

@@ -26,8 +26,8 @@
 #include "sockets.h"
 #include "transfer.h"
 
-/* Enough for those that are released one by one while others start; each has about 8 kB. */
-#define MAX_IDLE 64
+/* As many as statements commonly have in flight; each has about 8 kB, less than its connection. */
+#define MAX_IDLE 256
 
 static int compare_deadlines(const pairingheap_node *a, const pairingheap_node *b, void *arg);
 
