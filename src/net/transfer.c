@@ -156,8 +156,8 @@ reconcile_sockets(const PglTransfer *transfer)
 }
 
 /*
- * End of waiting or running: off the books.  Only handles that ended by themselves are used again;
- * one torn out of its work is not trusted.
+ * End of waiting or running: off the books.  Only handles whose exchange came to its end are used
+ * again; one that failed, or was torn out of its work, is not trusted.
  */
 static void
 detach(PglTransfer *transfer, bool keep_handle)
@@ -259,7 +259,7 @@ pgl_transfer_admit(void)
 		if (!pgl_mux_add(transfer->easy))
 		{
 			pgl_reply_finish_refused(transfer);
-			end(transfer, true);
+			end(transfer, false);
 			continue;
 		}
 		pgl_origin_leave(transfer);
@@ -299,7 +299,7 @@ pgl_transfer_collect(void)
 		(void) curl_easy_getinfo(easy, CURLINFO_PRIVATE, &owner);
 		transfer = (PglTransfer *) owner;
 		pgl_reply_finish(transfer, code);
-		end(transfer, true);
+		end(transfer, code == CURLE_OK);
 		end_stranded(transfer);
 	}
 }
