@@ -5,7 +5,7 @@
 
 # The targets of our own need neither PostgreSQL nor a compiler to begin with: their scripts install
 # what is missing and work on a copy of this tree.
-OWN_TARGETS = help up psql down demo demo-checks check check-matrix bench format lint
+OWN_TARGETS = help up psql down demo demo-checks check check-matrix check-postgres bench format lint
 
 ifneq ($(filter $(OWN_TARGETS),$(MAKECMDGOALS)),)
 
@@ -30,6 +30,8 @@ check: ## every test there is, on a copy of the tree; the last line counts them
 	@test/run/check
 check-matrix: ## the tests that need a server on every PostgreSQL that Debian has
 	@test/run/matrix
+check-postgres: ## PostgreSQL's own tests on a server with pgllm preloaded, in each of MODES
+	@test/run/postgres-suites
 bench: ## benchmarks beside rivals
 	@test/bench/run
 format: ## let clang-format lay out the C files

@@ -466,6 +466,29 @@ AS 'MODULE_PATHNAME', 'pgl_llm_invoke_many';
 COMMENT ON FUNCTION llm_invoke_many(text, text[], jsonb) IS
 'One row per prompt, in order, with up to pgllm.max_concurrency calls in flight at once. Failures are data, as in llm_try_invoke; a NULL prompt gives a NULL result';
 
+-- The forms for arrays have names of their own.  Overloads of llm_invoke would make one prompt of
+-- '{one,two}', and of every parameter whose type a driver leaves to the server.
+CREATE FUNCTION llm_invoke_array(tenant text, prompts text[], options jsonb DEFAULT '{}') RETURNS text[]
+LANGUAGE C VOLATILE PARALLEL RESTRICTED COST 10000
+AS 'MODULE_PATHNAME', 'pgl_llm_invoke_array';
+COMMENT ON FUNCTION llm_invoke_array(text, text[], jsonb) IS
+'Answers to a one-dimensional array of prompts, in an array of the same length, order and bounds, with up to pgllm.max_concurrency calls in flight at once. NULL prompt: NULL element, no call; NULL array: NULL. Raises what llm_invoke would raise for the first prompt, in their order, whose call fails; calls that are out then are cancelled';
+
+CREATE FUNCTION llm_try_invoke_array(tenant text, prompts text[], options jsonb DEFAULT '{}')
+RETURNS llm_result[]
+LANGUAGE C VOLATILE PARALLEL RESTRICTED COST 10000
+AS 'MODULE_PATHNAME', 'pgl_llm_try_invoke_array';
+COMMENT ON FUNCTION llm_try_invoke_array(text, text[], jsonb) IS
+'As llm_invoke_array, but failures of calls are data, as in llm_try_invoke';
+
+-- unsafe in parallel queries, as is what the query may do
+CREATE FUNCTION llm_invoke_query(tenant text, query text, options jsonb DEFAULT '{}',
+	OUT key text, OUT result llm_result) RETURNS SETOF record
+LANGUAGE C VOLATILE PARALLEL UNSAFE COST 10000 ROWS 1000
+AS 'MODULE_PATHNAME', 'pgl_llm_invoke_query';
+COMMENT ON FUNCTION llm_invoke_query(text, text, jsonb) IS
+'One row per row of query, in its order, with up to pgllm.max_concurrency calls in flight at once. The query is one SELECT of a key, of any type, and a prompt, of type text; it runs as the caller and is read as calls go out. Failures are data, as in llm_try_invoke; a NULL prompt gives a NULL result. Errors: 22023 bad query, or an empty prompt; 42804 not a key and a prompt; 25006 the query writes or locks rows';
+
 CREATE FUNCTION llm_explain(tenant text, prompt text, options jsonb DEFAULT '{}',
 	OUT tier int, OUT target text, OUT shard text, OUT region text, OUT model text,
 	OUT geography text, OUT eligible boolean, OUT reason text, OUT reserved_tokens bigint,
@@ -539,8 +562,9 @@ BEGIN
 		CASE grantee WHEN 'public' THEN 'PUBLIC' ELSE pg_catalog.quote_ident(grantee) END);
 	FOREACH signature IN ARRAY ARRAY[
 		'llm_invoke(text, text, jsonb)', 'llm_try_invoke(text, text, jsonb)',
-		'llm_invoke_many(text, text[], jsonb)', 'llm_explain(text, text, jsonb)',
-		'llm_render(text, text, jsonb)', 'llm_estimate(text, text, jsonb)']
+		'llm_invoke_many(text, text[], jsonb)', 'llm_invoke_array(text, text[], jsonb)',
+		'llm_try_invoke_array(text, text[], jsonb)', 'llm_invoke_query(text, text, jsonb)',
+		'llm_explain(text, text, jsonb)', 'llm_render(text, text, jsonb)', 'llm_estimate(text, text, jsonb)']
 	LOOP
 		EXECUTE pg_catalog.format('GRANT EXECUTE ON FUNCTION %s.%s TO %s', '@extschema@', signature,
 			CASE grantee WHEN 'public' THEN 'PUBLIC' ELSE pg_catalog.quote_ident(grantee) END);
@@ -610,7 +634,7 @@ RETURNS SETOF record LANGUAGE C VOLATILE PARALLEL RESTRICTED
 AS 'MODULE_PATHNAME', 'pgl_llm_bucket';
 CREATE VIEW llm_bucket AS SELECT * FROM llm_bucket();
 COMMENT ON VIEW llm_bucket IS
-'Live limits, one row per limit and dimension (requests, tokens, in_flight): capacity, what is available (negative: debt), calls that queue for it, milliseconds until one more unit passes; waiters stand in pg_locks with classid, objid and objsubid = lock_classid, lock_objid and 19533';
+'Live limits, one row per limit and dimension (requests, tokens, in_flight): capacity, what is available (negative: debt), calls that queue for it, milliseconds until one more unit passes; kind learnt: what a quota domain bore in flight when it was last throttled; waiters stand in pg_locks with classid, objid and objsubid = lock_classid, lock_objid and 19533';
 
 CREATE FUNCTION llm_budget(OUT quota_id bigint, OUT subject text, OUT mode text,
 	OUT period_start timestamptz, OUT period_end timestamptz, OUT budget_usd numeric,
@@ -624,17 +648,18 @@ COMMENT ON VIEW llm_budget IS
 
 CREATE FUNCTION llm_breaker(OUT scope text, OUT name text, OUT state text, OUT failures int,
 	OUT successes int, OUT opened int, OUT open_for_ms bigint, OUT cooling_for_ms bigint,
-	OUT strikes int, OUT retry_budget int)
+	OUT strikes int, OUT retry_budget int, OUT in_flight int, OUT in_flight_limit int,
+	OUT decreases bigint, OUT decrease_cause text, OUT decreased_at timestamptz)
 RETURNS SETOF record LANGUAGE C VOLATILE PARALLEL RESTRICTED
 AS 'MODULE_PATHNAME', 'pgl_llm_breaker';
 CREATE VIEW llm_breaker AS SELECT * FROM llm_breaker();
 COMMENT ON VIEW llm_breaker IS
-'Breakers of quota domains and credentials: closed, open, half_open or ramp; failures and successes of the last ten seconds; cool-down after throttling; what is left of the retry budget';
+'Breakers of quota domains and credentials: closed, open, half_open or ramp; failures and successes of the last ten seconds; cool-down after throttling; what is left of the retry budget. Of domains also: attempts in flight, how many may be (NULL: no bound was found), and how often that was lowered, at last why (throttled, timeout or slow) and when';
 
 CREATE FUNCTION llm_breaker_reset(name text DEFAULT NULL) RETURNS int
 LANGUAGE C VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'pgl_llm_breaker_reset';
 COMMENT ON FUNCTION llm_breaker_reset(text) IS
-'Close the breakers of that name (a quota domain or a credential reference; NULL: all of this database), end their cool-down and refill their retry budget, as after a repair. Returns how many there were';
+'Close the breakers of that name (a quota domain or a credential reference; NULL: all of this database), end their cool-down, refill their retry budget and lift the bound on attempts in flight, as after a repair. Returns how many there were';
 
 CREATE FUNCTION llm_lease(OUT lease_id int, OUT pid int, OUT tenant text, OUT target text,
 	OUT reserved_tokens bigint, OUT age_ms bigint)
@@ -1228,7 +1253,8 @@ REVOKE ALL ON llm_model, llm_price, llm_shard, llm_target, llm_route_policy, llm
 	llm_tenant_grant, llm_quota, llm_ledger, llm_intent, llm_journal, llm_stat_target, llm_stat_tenant, llm_stat_activity, llm_bucket,
 	llm_budget, llm_breaker, llm_lease FROM PUBLIC;
 REVOKE ALL ON FUNCTION llm_invoke(text, text, jsonb), llm_try_invoke(text, text, jsonb),
-	llm_invoke_many(text, text[], jsonb), llm_explain(text, text, jsonb),
+	llm_invoke_many(text, text[], jsonb), llm_invoke_array(text, text[], jsonb),
+	llm_try_invoke_array(text, text[], jsonb), llm_invoke_query(text, text, jsonb), llm_explain(text, text, jsonb),
 	llm_render(text, text, jsonb), llm_check(boolean), llm_forget(text, text), llm_grant_tenant(text, name),
 	llm_revoke_tenant(text, name), llm_config_check(), llm_config_changed(), llm_stat_target(),
 	llm_stat_tenant(), llm_stat_activity(), llm_stat_reset(), llm_breaker_reset(text), llm_bucket(), llm_budget(), llm_breaker(),

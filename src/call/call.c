@@ -16,11 +16,12 @@
 #include "../core/clock.h"
 #include "../pg/compat.h"
 #include "../pg/guc.h"
+#include "concurrency.h"
 #include "state.h"
 
 #define REQUEST_OVERHEAD 4096
 #define CALL_BLOCK_SIZE (16 * 1024) /* holds all of an ordinary call */
-#define MAX_SPARE 256
+#define MAX_SPARE 16                /* so many are over between two turns that start others */
 
 /*
  * What a finished call leaves to a later one: its memory context with the first block, and its
@@ -221,11 +222,10 @@ set_off(PglCall *call)
 	pgl_engine_advance(call);
 }
 
-PglCall *
-pgl_call_start(const PglCallArgs *args)
+/* What the caller asks for, and whether he may; throws on his mistakes. */
+static void
+take_order(PglCall *call, const PglCallArgs *args)
 {
-	PglCall *call = make_call();
-	MemoryContext caller = MemoryContextSwitchTo(call->context);
 	size_t input_bytes;
 
 	pgl_call_make_request(args, &call->request);
@@ -238,8 +238,31 @@ pgl_call_start(const PglCallArgs *args)
 						errdetail("It has %zu bytes; at most %d are sent.", input_bytes,
 								  PGL_MAX_REQUEST_BYTES / 2 - REQUEST_OVERHEAD)));
 	call->plan = pgl_plan_build(args, input_bytes, &call->snapshot);
+	pgl_concurrency_note(call->plan);
+}
+
+PglCall *
+pgl_call_start(const PglCallArgs *args, PglCallGroup *group)
+{
+	PglCall *call = make_call();
+	MemoryContext caller = MemoryContextSwitchTo(call->context);
+
+	PG_TRY();
+	{
+		take_order(call, args);
+	}
+	PG_CATCH();
+	{
+		/* The error may be kept for later, and the statement go on. */
+		MemoryContextSwitchTo(caller);
+		pgl_call_free(call);
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
 	set_deadlines(call, args->timeout_ms);
 	begin(call);
+	if (group)
+		pgl_group_join(group, call);
 	pgl_share_begin(call, args);
 	set_off(call);
 	MemoryContextSwitchTo(caller);
@@ -282,6 +305,31 @@ bool
 pgl_call_is_done(const PglCall *call)
 {
 	return call->phase == PGL_CALL_DONE;
+}
+
+bool
+pgl_call_is_following(const PglCall *call)
+{
+	return call->phase == PGL_CALL_FOLLOWING && call->follows != PGL_FOLLOW_ROOM;
+}
+
+bool
+pgl_call_share(PglCall *call, int others)
+{
+	int i;
+
+	if (!call->has_key || pgl_guc_memo_size == 0)
+		return false;
+	for (i = 0; i < others; i++)
+		pgl_meter_hit(call, false);
+	return true;
+}
+
+/* What else a call holds does not depend on what is asked and answered. */
+size_t
+pgl_call_payload(const PglCall *call)
+{
+	return call->request.prompt_len + call->outgoing.body.len + call->reply.text.len;
 }
 
 void

@@ -5,6 +5,12 @@
  * and throws on mistakes; from then on failure is data, and only interrupts throw.  Driving one
  * call drives all calls of the backend.
  *
+ * Groups: a function that runs a statement may do so while the statement around it has calls in
+ * flight, and drives those too.  So whoever starts several calls has a group, and is told of the
+ * end of his own only.  A group lives in the memory context in which it was made.  It may go before
+ * its calls, which then belong to none, or after them: on ERROR query memory is freed before
+ * resource owners run, elsewhere it is the other way round.
+ *
  * Ownership: a call belongs to the resource owner that was current when it started.  The starter
  * frees it; if an ERROR or a (sub)transaction abort comes first, its resource owner does: the
  * transfer is cancelled, leases are abandoned, queue places given up, memory freed.
@@ -15,6 +21,7 @@
 #include "../provider/provider.h"
 
 typedef struct PglCall PglCall;
+typedef struct PglCallGroup PglCallGroup;
 
 /* What the caller asks for.  Strings are in the server encoding and are copied. */
 typedef struct PglCallArgs
@@ -74,15 +81,27 @@ typedef struct PglOutcome
 
 /* What is asked of a model, in UTF-8, palloc'ed; without a prompt if args has none. */
 extern void pgl_call_make_request(const PglCallArgs *args, PglChatRequest *request);
-extern PglCall *pgl_call_start(const PglCallArgs *args);
+extern PglCallGroup *pgl_call_group_make(void); /* freed with the current context, never alone */
+/* With a group, or NULL: the starter waits for this one call. */
+extern PglCall *pgl_call_start(const PglCallArgs *args, PglCallGroup *group);
 /* A call of at most one token to one target, past tenants, quotas and breakers, but within the
  * limits of the target itself: the doctor's probe. */
 extern PglCall *pgl_call_start_probe(const char *target);
 extern bool pgl_call_is_done(const PglCall *call);
 extern void pgl_call_wait(PglCall *call); /* until done; throws interrupts only */
+extern bool
+pgl_call_is_following(const PglCall *call); /* waits for the same call of somebody else */
+/* May so many others that ask the same in the same statement have its answer?  Then they are
+ * counted.
+ */
+extern bool pgl_call_share(PglCall *call, int others);
+extern size_t pgl_call_payload(const PglCall *call); /* bytes of prompt, request and answer */
+extern void pgl_call_poll(void);                     /* as pgl_call_drive, without waiting */
 extern void pgl_call_drive(void); /* wait for something to happen to any call, and act on it */
-/* A call that has come to its end since it was last asked; NULL if there is none. */
-extern PglCall *pgl_call_next_done(void);
+extern void pgl_call_poll(void);  /* act on what has happened, without waiting */
+/* A call of the group that has come to its end, in the order in which they did; each once, after
+ * which the call is in no group.  NULL: none. */
+extern PglCall *pgl_call_next_done(PglCallGroup *group);
 extern void pgl_call_set_tag(PglCall *call, int64_t tag); /* to find it again then */
 extern int64_t pgl_call_tag(const PglCall *call);
 /* NOTICEs about budgets that the call has brought to a mark; once done, each once. */

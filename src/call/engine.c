@@ -26,7 +26,6 @@ static int compare_timers(const pairingheap_node *a, const pairingheap_node *b, 
 
 static dlist_head calls = DLIST_STATIC_INIT(calls);
 static dlist_head ready = DLIST_STATIC_INIT(ready);
-static dlist_head done = DLIST_STATIC_INIT(done);       /* nobody has asked for them yet */
 static dlist_head watched = DLIST_STATIC_INIT(watched); /* wait for the ledger or another call */
 static pairingheap timers = {compare_timers, NULL, NULL};
 static int unfinished = 0;
@@ -99,21 +98,8 @@ pgl_engine_remove(PglCall *call)
 {
 	if (call->phase != PGL_CALL_DONE)
 		retire(call);
-	if (call->is_listed_done)
-		dlist_delete(&call->done_node);
+	pgl_group_leave(call);
 	dlist_delete(&call->node);
-}
-
-PglCall *
-pgl_call_next_done(void)
-{
-	PglCall *call;
-
-	if (dlist_is_empty(&done))
-		return NULL;
-	call = dlist_container(PglCall, done_node, dlist_pop_head_node(&done));
-	call->is_listed_done = false;
-	return call;
 }
 
 void
@@ -151,9 +137,11 @@ end_of_patience(const PglCall *call, int64_t statement_deadline_us)
 
 	if (!admission->can_wait)
 		return 0;
-	/* A cool-down ends soon, and so do calls of our own; a limit is waited for as long as agreed.
+	/*
+	 * A cool-down ends soon, and so do calls of our own and those that fill a window; a limit is
+	 * waited for as long as agreed.
 	 */
-	if (admission->wait_limit && !admission->wait_for_sibling)
+	if (admission->wait_limit && !admission->wait_for_sibling && !admission->wait_for_window)
 		last_us = Min(last_us, call->wait_deadline_us);
 	return last_us;
 }
@@ -172,13 +160,31 @@ reserve_record(PglCall *call)
 	return true;
 }
 
+/* Does another call of this backend hold, or wait for, what it will give back? */
+static bool
+has_siblings(const PglCall *call)
+{
+	int queued_siblings = pgl_queue_length() - (call->admit.ticket != PGL_NO_TICKET);
+	dlist_iter iter;
+
+	if (pgl_activity_mine()->in_flight > 0 || queued_siblings > 0)
+		return true;
+	/* One that waits for a cool-down keeps its place in the quotas of tenant and role. */
+	dlist_foreach (iter, &calls)
+	{
+		const PglCall *other = dlist_container(PglCall, node, iter.cur);
+
+		if (other != call && other->admit.call_lease.index >= 0)
+			return true;
+	}
+	return false;
+}
+
 /* Locked.  Ask for a decision; what must be done at once with it is. */
 static void
 decide_locked(PglCall *call, int64_t now_us, int64_t statement_deadline_us)
 {
 	PglAdmission *admission = &call->admission;
-	int queued_siblings = pgl_queue_length() - (call->admit.ticket != PGL_NO_TICKET);
-	bool has_siblings = pgl_activity_mine()->in_flight > 0 || queued_siblings > 0;
 	int64_t last_us;
 
 	call->must_wait = false;
@@ -188,12 +194,12 @@ decide_locked(PglCall *call, int64_t now_us, int64_t statement_deadline_us)
 		admission->decision = PGL_DECISION_LEDGER_FULL;
 		return;
 	}
-	pgl_admit(call->plan, &call->admit, has_siblings, now_us, call->obstacles, admission);
+	pgl_admit(call->plan, &call->admit, has_siblings(call), now_us, call->obstacles, admission);
 	if (admission->decision == PGL_DECISION_GO)
 	{
 		if (call->admit.ticket != PGL_NO_TICKET)
 		{
-			pgl_ticket_drop(call->admit.ticket);
+			call->admit.arrival = pgl_ticket_drop(call->admit.ticket);
 			pgl_queue_forget(call);
 		}
 		pgl_meter_admitted(call);
@@ -202,6 +208,8 @@ decide_locked(PglCall *call, int64_t now_us, int64_t statement_deadline_us)
 	last_us = end_of_patience(call, statement_deadline_us);
 	call->wait_until_us = admission->wait_us > 0 ? now_us + admission->wait_us : last_us;
 	call->must_wait = now_us < last_us && call->wait_until_us <= last_us;
+	if (admission->look_us > 0)
+		call->wait_until_us = Min(call->wait_until_us, now_us + admission->look_us);
 	if (call->must_wait && admission->wait_limit && !pgl_queue_join(call, last_us))
 		admission->decision = PGL_DECISION_NO_MEMORY;
 	else if (call->must_wait)
@@ -320,8 +328,7 @@ end_call(PglCall *call)
 {
 	pgl_queue_leave(call);
 	retire(call);
-	dlist_push_tail(&done, &call->done_node);
-	call->is_listed_done = true;
+	pgl_group_tell(call);
 	if (call->is_live)
 		pgl_meter_done(call);
 	pgl_share_keep(call);
@@ -433,19 +440,29 @@ wait_event_now(void)
 	return pgl_queue_length() > 0 ? pgl_wait_event_quota() : pgl_wait_event_backoff();
 }
 
-void
-pgl_call_drive(void)
+/* One turn: wait until something happens, at most until then, and act on it. */
+static void
+turn(int64_t until_us)
 {
-	int64_t now_us = pgl_clock_us();
-	int64_t until_us = now_us + FAR_FUTURE_US;
-
-	collect_due(now_us);
+	collect_due(pgl_clock_us());
 	if (!dlist_is_empty(&ready))
-		until_us = now_us;
+		until_us = 0;
 	else if (!pairingheap_is_empty(&timers))
-		until_us = call_of_timer(pairingheap_first(&timers))->timer_us;
+		until_us = Min(until_us, call_of_timer(pairingheap_first(&timers))->timer_us);
 	pgl_net_turn(until_us, wait_event_now());
 	collect_due(pgl_clock_us());
 	while (!dlist_is_empty(&ready))
 		pgl_engine_advance(dlist_container(PglCall, ready_node, dlist_head_node(&ready)));
+}
+
+void
+pgl_call_drive(void)
+{
+	turn(pgl_clock_us() + FAR_FUTURE_US);
+}
+
+void
+pgl_call_poll(void)
+{
+	turn(0);
 }

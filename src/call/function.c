@@ -1,7 +1,9 @@
 /*
- * function.c — the register behind function.h.
+ * function.c — the register behind function.h, and starting ahead of time.
  */
 #include "postgres.h"
+
+#include "utils/elog.h"
 
 #include "function.h"
 
@@ -27,4 +29,51 @@ pgl_function_find(const char *symbol)
 		if (strcmp(functions[i]->symbol, symbol) == 0)
 			return functions[i];
 	return NULL;
+}
+
+/*
+ * Errors in what the caller has asked for.  They are found by looking at arguments and at the
+ * configuration, before anything has been changed, so they can be caught without a subtransaction.
+ */
+static bool
+is_mistake(int sqlstate)
+{
+	switch (sqlstate)
+	{
+		case ERRCODE_INVALID_PARAMETER_VALUE:
+		case ERRCODE_NULL_VALUE_NOT_ALLOWED:
+		case ERRCODE_UNDEFINED_OBJECT:
+		case ERRCODE_INSUFFICIENT_PRIVILEGE:
+		case ERRCODE_PROGRAM_LIMIT_EXCEEDED:
+		case ERRCODE_CHARACTER_NOT_IN_REPERTOIRE:
+		case ERRCODE_UNTRANSLATABLE_CHARACTER:
+			return true;
+		default:
+			return false;
+	}
+}
+
+PglCall *
+pgl_function_start(const PglFunction *function, FunctionCallInfo fcinfo, PglCallGroup *group,
+				   MemoryContext context, ErrorData **mistake)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	PglCall *volatile call = NULL;
+
+	*mistake = NULL;
+	PG_TRY();
+	{
+		call = function->start(fcinfo, group);
+	}
+	PG_CATCH();
+	{
+		if (!is_mistake(geterrcode()))
+			PG_RE_THROW();
+		MemoryContextSwitchTo(context);
+		*mistake = CopyErrorData();
+		FlushErrorState();
+		MemoryContextSwitchTo(caller);
+	}
+	PG_END_TRY();
+	return call;
 }

@@ -10,6 +10,8 @@
 #define PGL_CALL_FUNCTION_H
 
 #include "fmgr.h"
+#include "utils/elog.h"
+#include "utils/palloc.h"
 
 #include "call.h"
 
@@ -18,13 +20,23 @@ typedef struct PglFunction
 	const char *symbol; /* the C symbol, as in pg_proc.prosrc */
 	/* Check the arguments and start the call; NULL: the result is NULL, without a call.  Throws on
 	 * mistakes of the caller. */
-	PglCall *(*start)(FunctionCallInfo fcinfo);
+	PglCall *(*start)(FunctionCallInfo fcinfo, PglCallGroup *group);
+	/* Will finish raise an error? */
+	bool (*fails)(const PglOutcome *outcome);
 	/* The value of a call that is done, in the current context, or its failure as an ERROR.  The
-	 * call is freed in the first case, and by its resource owner in the second. */
+	 * call is freed in the first case, and by its resource owner in the second.  Does not look at
+	 * the arguments: they may be gone. */
 	Datum (*finish)(FunctionCallInfo fcinfo, PglCall *call);
 } PglFunction;
 
-extern void pgl_function_register(const PglFunction *function); /* from _PG_init; kept, not copied */
+extern void
+pgl_function_register(const PglFunction *function); /* from _PG_init; kept, not copied */
+/*
+ * Start a call whose turn has not come yet.  A mistake of the caller is no error then, as the
+ * statement may never ask for this row: it goes to *mistake, in `context`, and the result is NULL.
+ */
+extern PglCall *pgl_function_start(const PglFunction *function, FunctionCallInfo fcinfo,
+								   PglCallGroup *group, MemoryContext context, ErrorData **mistake);
 extern const PglFunction *pgl_function_find(const char *symbol); /* NULL: none of the family */
 
 #endif

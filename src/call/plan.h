@@ -27,6 +27,8 @@ typedef struct PglPlanBudget
 #define PGL_DROPPED_TOO_SMALL "context window too small"
 #define PGL_DROPPED_NO_PRICE "no price known, and a budget applies"
 
+#define PGL_DOMAIN_SPEC 0 /* among the limits of a candidate */
+
 typedef struct PglCandidate
 {
 	const PglTarget *target;
@@ -42,7 +44,7 @@ typedef struct PglCandidate
 	bool excluded;         /* never again in this call */
 	int64_t not_before_us; /* back-off before another try */
 	int retry_cost;        /* of another try, from the retry budget of its domain; 0: free */
-	int nlimits;           /* domain, target, budgets, and quotas of this candidate alone */
+	int nlimits;           /* domain (first), target, budgets, and quotas of it alone */
 	PglLimitSpec limits[PGL_CALL_MAX_LIMITS];
 } PglCandidate;
 

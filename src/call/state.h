@@ -74,9 +74,9 @@ struct PglCall
 	dlist_node node;       /* in the list of all calls of this backend */
 	dlist_node ready_node; /* in the list of calls with something to do */
 	bool is_ready;
-	dlist_node done_node; /* in the list of calls that are done */
-	bool is_listed_done;
-	int64_t tag; /* the starter's own mark */
+	PglCallGroup *group;   /* NULL: none, or it has been told of the end */
+	dlist_node group_node; /* in one of its lists */
+	int64_t tag;           /* the starter's own mark */
 	pairingheap_node timer;
 	bool has_timer;
 	int64_t timer_us;
@@ -114,6 +114,7 @@ struct PglCall
 	bool attempt_open;     /* admitted, not settled yet */
 	bool arrived;          /* the provider may have seen the current attempt */
 	bool any_arrived;      /* or one before it */
+	bool same_congestion;  /* it was thrown back with others of a burst */
 	bool local_failure;    /* it failed for lack of memory or descriptors here */
 	bool counted_as_waiting;
 	bool cost_unknown; /* of an attempt that used tokens */
@@ -159,6 +160,19 @@ struct PglCall
 	PglOutcome outcome;
 };
 
+/* A starter's calls that it has not been told of: see call.h. */
+struct PglCallGroup
+{
+	dlist_head running;
+	dlist_head done;
+	MemoryContextCallback gone;
+};
+
+/* group.c */
+extern void pgl_group_join(PglCallGroup *group, PglCall *call);
+extern void pgl_group_tell(PglCall *call);  /* it is DONE */
+extern void pgl_group_leave(PglCall *call); /* does not throw, as the one before */
+
 /* engine.c */
 extern void pgl_engine_watch(PglCall *call); /* until what it waits for has come */
 extern void pgl_engine_add(PglCall *call);
@@ -176,7 +190,8 @@ extern void pgl_attempt_intended(PglCall *call); /* its intent is durable, or ca
 extern void pgl_attempt_finish(PglCall *call);   /* the reply is there, or the time is over */
 extern void pgl_attempt_cancel(PglCall *call);   /* drop what is in flight; does not throw */
 
-/* health.c; both locked */
+/* health.c; all locked */
+extern void pgl_health_report(PglCall *call, PglCause cause); /* before the attempt is settled */
 extern void pgl_health_record(PglCall *call, PglCause cause);
 extern void pgl_health_forget(PglCall *call); /* the attempt tells nothing */
 

@@ -17,6 +17,8 @@
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
+#include "commands/explain.h"
+#include "nodes/plannodes.h"
 #include "catalog/pg_database.h"
 #include "catalog/pg_type.h"
 #include "storage/ipc.h"
@@ -217,6 +219,48 @@ InitMaterializedSRF(FunctionCallInfo fcinfo, bits32 flags)
 											  false, work_mem);
 	MemoryContextSwitchTo(caller);
 }
+#endif
+
+/* 17 has two random(), and tells them apart. */
+#if PG_VERSION_NUM >= 170000
+#define F_RANDOM F_RANDOM_
+#endif
+
+/* Expressions that only the plan node that they stand in can compute: 17 and 18 have more. */
+static inline bool
+pgl_is_leaf_of_newer_version(const Node *node)
+{
+#if PG_VERSION_NUM >= 180000
+	if (IsA(node, ReturningExpr))
+		return true;
+#endif
+#if PG_VERSION_NUM >= 170000
+	return IsA(node, MergeSupportFunc);
+#else
+	return false;
+#endif
+}
+
+/* 15 stops reading where a condition on a window function can no longer be true. */
+static inline bool
+pgl_window_stops_early(const WindowAgg *window)
+{
+#if PG_VERSION_NUM >= 150000
+	return window->runCondition != NIL;
+#else
+	return false;
+#endif
+}
+
+/* 16 checks privileges on any kind of object with one function. */
+#if PG_VERSION_NUM < 160000
+#define object_aclcheck(class_id, object, role, mode) pg_proc_aclcheck(object, role, mode)
+#endif
+
+/* 18 gave ExplainState and its output functions headers of their own. */
+#if PG_VERSION_NUM >= 180000
+#include "commands/explain_format.h"
+#include "commands/explain_state.h"
 #endif
 
 /* 16 marks a database whose DROP was interrupted, and minor releases of older versions do. */

@@ -15,6 +15,7 @@
 #include "guc.h"
 
 char *pgl_guc_ca_file = NULL;
+bool pgl_guc_concurrent_scan = true;
 int pgl_guc_connect_timeout = 10000;
 char *pgl_guc_credential_directory = NULL;
 int pgl_guc_in_utility = PGL_IN_UTILITY_ERROR;
@@ -71,6 +72,10 @@ pgl_guc_define(void)
 	DefineCustomStringVariable(
 		"pgllm.ca_file", "File with the certificate authorities trusted for model endpoints.",
 		"Empty: the system's bundle.", &pgl_guc_ca_file, "", PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomBoolVariable("pgllm.concurrent_scan",
+							 "Keep several model calls of one statement in flight.",
+							 "When off, a statement makes one call after the other.",
+							 &pgl_guc_concurrent_scan, true, PGC_USERSET, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable(
 		"pgllm.connect_timeout", "Longest time to resolve a name, connect and shake hands.", NULL,
 		&pgl_guc_connect_timeout, 10000, 1, INT_MAX, PGC_SUSET, GUC_UNIT_MS, NULL, NULL, NULL);

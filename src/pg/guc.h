@@ -20,6 +20,7 @@ typedef enum PglLedgerSync
 } PglLedgerSync;
 
 extern char *pgl_guc_ca_file;
+extern bool pgl_guc_concurrent_scan;
 extern int pgl_guc_connect_timeout; /* ms */
 extern char *pgl_guc_credential_directory;
 extern int pgl_guc_in_utility;

@@ -22,15 +22,14 @@
 #include "mb/pg_wchar.h"
 #include "utils/builtins.h"
 #include "utils/hsearch.h"
-#include "utils/lsyscache.h"
 #include "utils/numeric.h"
-#include "utils/plancache.h"
 
 #include "../call/journal.h"
 #include "../call/plan.h"
 #include "../pg/compat.h"
 #include "../shmem/state.h"
 #include "options.h"
+#include "query.h"
 #include "utility.h"
 
 PG_FUNCTION_INFO_V1(pgl_llm_estimate);
@@ -210,52 +209,12 @@ add_row(Estimate *estimate, Datum value, bool isnull)
 /* ---- the query ---- */
 
 static void
-check_query(SPIPlanPtr query)
-{
-	CachedPlanSource *source;
-	Query *tree;
-
-	if (list_length(SPI_plan_get_plan_sources(query)) != 1)
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("query must be one SELECT statement")));
-	source = linitial(SPI_plan_get_plan_sources(query));
-	tree = list_length(source->query_list) == 1 ? linitial_node(Query, source->query_list) : NULL;
-	if (tree == NULL || tree->commandType != CMD_SELECT)
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("query must be one SELECT statement")));
-	if (tree->hasModifyingCTE || tree->rowMarks != NIL)
-		ereport(ERROR, (errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
-						errmsg("query must not change or lock rows")));
-}
-
-/* Number of the last column, which must be the prompt. */
-static int
-prompt_column(TupleDesc desc)
-{
-	Oid type =
-		desc->natts > 0 ? getBaseType(TupleDescAttr(desc, desc->natts - 1)->atttypid) : InvalidOid;
-
-	if (type != TEXTOID && type != VARCHAROID)
-		ereport(ERROR, (errcode(ERRCODE_DATATYPE_MISMATCH),
-						errmsg("last column of the query must be the prompt, of type text"),
-						OidIsValid(type) ? errdetail("It is of type %s.", format_type_be(type)) : 0,
-						errhint("Cast it to text.")));
-	return desc->natts;
-}
-
-static void
 read_rows(Estimate *estimate, const char *sql)
 {
-	SPIPlanPtr query = SPI_prepare(sql, 0, NULL);
+	Portal portal = pgl_query_open(sql);
+	int column = pgl_query_prompt_column(portal->tupDesc);
 	MemoryContext caller = CurrentMemoryContext;
-	Portal portal;
-	int column;
 
-	if (query == NULL)
-		elog(ERROR, "could not prepare the query: %s", SPI_result_code_string(SPI_result));
-	check_query(query);
-	portal = SPI_cursor_open(NULL, query, NULL, NULL, true);
-	column = prompt_column(portal->tupDesc);
 	for (;;)
 	{
 		SPITupleTable *table;

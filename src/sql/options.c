@@ -15,7 +15,9 @@
 #include "utils/numeric.h"
 
 #include "../pg/compat.h"
+#include "../shmem/state.h"
 #include "options.h"
+#include "utility.h"
 
 #define MAX_STOP 16
 
@@ -217,4 +219,14 @@ pgl_options_set_prompt(PglCallArgs *args, const text *prompt)
 	if (args->prompt_len == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("prompt must not be empty")));
+}
+
+void
+pgl_options_read_call(FunctionCallInfo fcinfo, PglCallArgs *args)
+{
+	pgl_shmem_require();
+	pgl_utility_refuse();
+	pgl_options_init(args, PG_ARGISNULL(0) ? NULL : PG_GETARG_TEXT_PP(0));
+	if (!PG_ARGISNULL(2))
+		pgl_options_read(args, PG_GETARG_JSONB_P(2));
 }

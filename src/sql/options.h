@@ -4,10 +4,14 @@
 #ifndef PGL_SQL_OPTIONS_H
 #define PGL_SQL_OPTIONS_H
 
+#include "fmgr.h"
 #include "utils/jsonb.h"
 
 #include "../call/call.h"
 
+/* What all calling functions begin with: may calls be made here, tenant and options, which are
+ * arguments 0 and 2.  Argument 1 is the function's own. */
+extern void pgl_options_read_call(FunctionCallInfo fcinfo, PglCallArgs *args);
 /* Empty arguments for a tenant; NULL tenant: error.  `tenant` is NULL or a text. */
 extern void pgl_options_init(PglCallArgs *args, const text *tenant);
 /* Read the options object; unknown keys and values of a wrong type or range are errors (22023). */

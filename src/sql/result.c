@@ -4,8 +4,10 @@
 #include "postgres.h"
 
 #include "access/htup_details.h"
+#include "funcapi.h"
 #include "utils/builtins.h"
 #include "utils/numeric.h"
+#include "utils/typcache.h"
 #include "utils/uuid.h"
 
 #include "../pg/compat.h"
@@ -94,6 +96,12 @@ put_path(Row *row, const PglOutcome *outcome)
 	put(row, Int32GetDatum(outcome->attempts));
 	put(row, Int32GetDatum(outcome->fallback_depth));
 	put_text(row, outcome->attempts > 0 ? outcome->source : NULL);
+}
+
+TupleDesc
+pgl_result_type(Oid type)
+{
+	return BlessTupleDesc(lookup_rowtype_tupdesc_copy(type, -1));
 }
 
 HeapTuple

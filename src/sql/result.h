@@ -9,6 +9,7 @@
 
 #include "../call/call.h"
 
+extern TupleDesc pgl_result_type(Oid type); /* of llm_result, whose OID this is; blessed */
 extern HeapTuple pgl_result_form(const PglOutcome *outcome, TupleDesc desc);
 extern Datum pgl_result_cost(int64_t nano_usd); /* numeric US dollars */
 

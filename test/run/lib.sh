@@ -7,7 +7,7 @@
 # installation nor a running server ever sees what is being tested.
 #
 # All processes that are started here belong to a directory, and are stopped by the pid files in it.
-# shellcheck shell=bash disable=SC2034
+# shellcheck shell=bash disable=SC2034,SC2016
 
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 python=${PYTHON:-/usr/bin/python3}
@@ -129,6 +129,32 @@ update_packages() {
 	updated=yes
 }
 
+# Where this machine gets Debian from: lines "CODENAME URI", security and updates among them.
+debian_archives() {
+	apt-get indextargets --format '$(ORIGIN) $(CODENAME) $(REPO_URI)' 'Created-By: Packages' |
+		awk '$1 == "Debian" && !seen[$2, $3]++ {print $2, $3}'
+}
+
+# The URI of the suite that this machine runs.
+host_mirror() {
+	local codename
+	codename=$(. /etc/os-release && printf '%s' "$VERSION_CODENAME")
+	debian_archives | awk -v codename="$codename" '$1 == codename {print $2; exit}'
+}
+
+# source_apt DIR PROGRAM COMMAND…: apt-get or apt-cache on the source packages of this machine's archives.
+# Its lists are in DIR, so the machine's own configuration stays as it is, and no root is needed.
+source_apt() {
+	local dir=$1 program=$2 keys=/usr/share/keyrings/debian-archive-keyring.gpg signed=
+	shift 2
+	[ ! -e $keys ] || signed="[signed-by=$keys] "
+	as_worker mkdir -p "$dir/lists/partial" "$dir/cache"
+	debian_archives | sed "s|^\([^ ]*\) \(.*\)|deb-src $signed\2 \1 main|" |
+		as_worker tee "$dir/sources.list" >/dev/null
+	as_worker "$program" -qq -o Dir::Etc::SourceList="$dir/sources.list" -o Dir::Etc::SourceParts=- \
+		-o Dir::State::Lists="$dir/lists" -o Dir::Cache="$dir/cache" "$@"
+}
+
 # Not Debian: PostgreSQL and the libraries must be there already.
 need_no_packages() {
 	pg_config=${PG_CONFIG:-$(command -v pg_config)} || die "pg_config not found; set PG_CONFIG"
@@ -165,13 +191,15 @@ stage_server() {
 	as_worker mkdir -p "$1${dir%/*}"
 	as_worker ln -s "$dir" "$1$dir"
 	# a pgllm that the machine has itself
-	as_worker find "$1" -name 'pgllm*' -delete
+	as_worker find "$1" -name 'pgllm*' ! -type d -delete
 }
 
-# build_extension TREE STAGE: compile, and install into the private PostgreSQL.
+# build_extension TREE STAGE [VARIABLE=…]: compile, and install into the private PostgreSQL.
 build_extension() {
-	as_worker make -s -C "$1" -j"$(nproc)" PG_CONFIG="$pg_config"
-	as_worker make -s -C "$1" install PG_CONFIG="$pg_config" DESTDIR="$2" >/dev/null
+	local tree=$1 stage=$2
+	shift 2
+	as_worker make -s -C "$tree" -j"$(nproc)" PG_CONFIG="$pg_config" "$@"
+	as_worker make -s -C "$tree" install PG_CONFIG="$pg_config" DESTDIR="$stage" "$@" >/dev/null
 }
 
 # start_server DIR [SETTING…]: a server of its own in DIR/data, reachable through DIR/socket only, a

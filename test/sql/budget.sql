@@ -181,5 +181,6 @@ DELETE FROM llm_quota; DELETE FROM llm_tenant; DELETE FROM llm_route; DELETE FRO
 DELETE FROM llm_target; DELETE FROM llm_shard; DELETE FROM llm_model;
 REVOKE ALL ON FUNCTION llm_invoke(text, text, jsonb), llm_try_invoke(text, text, jsonb),
 	llm_invoke_many(text, text[], jsonb), llm_explain(text, text, jsonb), llm_render(text, text, jsonb),
+	llm_invoke_array(text, text[], jsonb), llm_try_invoke_array(text, text[], jsonb), llm_invoke_query(text, text, jsonb),
 	llm_estimate(text, text, jsonb) FROM PUBLIC;
 DROP ROLE regress_llm_c, regress_llm_d, regress_llm_team;

@@ -76,12 +76,14 @@ ORDER BY 1, 2;
 SELECT relname FROM pg_class WHERE relname LIKE 'llm\_%' AND relkind IN ('r', 'v', 'c')
 	AND NOT relispartition AND obj_description(oid, 'pg_class') IS NULL AND relkind <> 'c' ORDER BY 1;
 SELECT proname FROM pg_proc p WHERE proname IN ('llm_invoke', 'llm_try_invoke', 'llm_invoke_many',
+	'llm_invoke_array', 'llm_try_invoke_array', 'llm_invoke_query',
 	'llm_explain', 'llm_render', 'llm_check', 'llm_grant_tenant', 'llm_revoke_tenant', 'llm_stat_reset')
 	AND obj_description(p.oid, 'pg_proc') IS NULL ORDER BY 1;
 
--- labels: volatile, restricted, expensive, never leakproof
+-- labels: volatile, restricted (unsafe: what runs a query), expensive, never leakproof
 SELECT proname, provolatile, proparallel, procost, proleakproof FROM pg_proc
-WHERE proname IN ('llm_invoke', 'llm_try_invoke', 'llm_invoke_many') ORDER BY 1;
+WHERE proname IN ('llm_invoke', 'llm_try_invoke', 'llm_invoke_many', 'llm_invoke_array', 'llm_try_invoke_array', 'llm_invoke_query')
+ORDER BY 1;
 
 -- nothing is PUBLIC but one's own activity
 SELECT p.proname FROM pg_proc p JOIN pg_depend d ON d.objid = p.oid AND d.deptype = 'e'
