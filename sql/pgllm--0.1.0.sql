@@ -619,13 +619,35 @@ COMMENT ON FUNCTION llm_stat_reset() IS
 'Set the counters of llm_stat_target and llm_stat_tenant of this database to zero; limits and breakers keep their state';
 
 CREATE FUNCTION llm_stat_activity(OUT pid int, OUT datname name, OUT usename name,
-	OUT tenant text, OUT state text, OUT target text, OUT state_since timestamptz,
-	OUT calls_started bigint, OUT calls_done bigint, OUT calls_failed bigint, OUT in_flight int)
+	OUT tenant text, OUT state text, OUT target text, OUT state_since timestamptz, OUT in_flight int,
+	OUT statement_since timestamptz, OUT statement_ended timestamptz, OUT query_id bigint,
+	OUT rows_done bigint, OUT rows_expected bigint, OUT rows_per_second float8, OUT eta timestamptz,
+	OUT calls bigint, OUT memo_hits bigint, OUT journal_hits bigint, OUT failed bigint,
+	OUT retries bigint, OUT fallbacks bigint, OUT input_tokens bigint, OUT output_tokens bigint,
+	OUT cost numeric, OUT unpriced bigint,
+	OUT session_calls bigint, OUT session_calls_done bigint, OUT session_calls_failed bigint)
 RETURNS SETOF record LANGUAGE C VOLATILE PARALLEL RESTRICTED
 AS 'MODULE_PATHNAME', 'pgl_llm_stat_activity';
 CREATE VIEW llm_stat_activity AS SELECT * FROM llm_stat_activity();
 COMMENT ON VIEW llm_stat_activity IS
-'What each backend is doing now: idle, queued (waiting for a quota), calling, or backing off; rows of other roles only for members of pg_read_all_stats';
+'What each backend is doing now, and how far its statement is: the one that runs, or ran last, of those that call; rows of other roles only for members of pg_read_all_stats';
+COMMENT ON COLUMN llm_stat_activity.state IS
+'calling; queued: waiting for a quota; backoff: waiting for a cool-down or before another attempt; running: the statement runs, and waits for nothing; idle: it has ended';
+COMMENT ON COLUMN llm_stat_activity.target IS 'Where the last attempt went, while calling';
+COMMENT ON COLUMN llm_stat_activity.state_since IS 'When the state began; while calling, when the last attempt did';
+COMMENT ON COLUMN llm_stat_activity.in_flight IS 'Attempts that are out';
+COMMENT ON COLUMN llm_stat_activity.statement_since IS 'When the top-level statement began';
+COMMENT ON COLUMN llm_stat_activity.statement_ended IS 'When it ended; NULL while it runs';
+COMMENT ON COLUMN llm_stat_activity.query_id IS 'Identifier of the top-level query, as in pg_stat_statements; NULL when compute_query_id is off';
+COMMENT ON COLUMN llm_stat_activity.rows_done IS 'Rows whose calls are done and that were handed on, over all scans and batches of the statement; other calls are a row each';
+COMMENT ON COLUMN llm_stat_activity.rows_expected IS 'How many that will be: an estimate of the planner, until it is known; NULL for calls outside of scans and batches';
+COMMENT ON COLUMN llm_stat_activity.rows_per_second IS 'Of rows_done, since the first call';
+COMMENT ON COLUMN llm_stat_activity.eta IS 'When the rows that are expected will be done if it goes on like this; NULL when that is not known';
+COMMENT ON COLUMN llm_stat_activity.calls IS 'Calls of the statement that were sent, or wait to be; answers from memo and journal are counted apart';
+COMMENT ON COLUMN llm_stat_activity.failed IS 'Calls of the statement without an answer';
+COMMENT ON COLUMN llm_stat_activity.cost IS 'US dollars, failed and cancelled attempts included';
+COMMENT ON COLUMN llm_stat_activity.unpriced IS 'Attempts that were billed and have no price';
+COMMENT ON COLUMN llm_stat_activity.session_calls IS 'Calls of the session';
 
 CREATE FUNCTION llm_bucket(OUT scope text, OUT name text, OUT subject text, OUT dimension text,
 	OUT kind text, OUT max bigint, OUT available bigint, OUT waiters int,

@@ -360,9 +360,9 @@ pgl_call_free(PglCall *call)
 	pgl_attempt_cancel(call);
 	pgl_queue_leave(call);
 	pgl_share_leave(call);
+	pgl_engine_remove(call);
 	if (unfinished && call->is_live)
 		pgl_meter_done(call);
-	pgl_engine_remove(call);
 	if (call->snapshot)
 		pgl_catalog_unpin(call->snapshot);
 	leave_remains(call);

@@ -71,7 +71,11 @@ typedef struct PglOutcome
 	int attempts;
 	int fallback_depth; /* candidates passed over or failed before the one that answered */
 	PglUsage usage;
-	int64_t cost_nano_usd; /* -1: no price known */
+	int64_t cost_nano_usd;       /* -1: no price known */
+	int64_t billed_input_tokens; /* of all attempts, as the rest; 0 if it was no live call */
+	int64_t billed_output_tokens;
+	int64_t priced_nano_usd;
+	int unpriced; /* attempts */
 	int64_t queue_us;
 	int64_t connect_us; /* -1: none, as for first_byte_us */
 	int64_t first_byte_us;

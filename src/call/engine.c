@@ -29,6 +29,7 @@ static dlist_head ready = DLIST_STATIC_INIT(ready);
 static dlist_head watched = DLIST_STATIC_INIT(watched); /* wait for the ledger or another call */
 static pairingheap timers = {compare_timers, NULL, NULL};
 static int unfinished = 0;
+static int backing_off = 0; /* in BACKOFF */
 
 static PglCall *
 call_of_timer(pairingheap_node *node)
@@ -56,6 +57,12 @@ int
 pgl_engine_unfinished(void)
 {
 	return unfinished;
+}
+
+int
+pgl_engine_backing_off(void)
+{
+	return backing_off;
 }
 
 void
@@ -90,6 +97,7 @@ retire(PglCall *call)
 	if (call->is_ready)
 		dlist_delete(&call->ready_node);
 	call->is_ready = false;
+	backing_off -= call->phase == PGL_CALL_BACKOFF;
 	unfinished--;
 }
 
@@ -230,6 +238,7 @@ begin_wait(PglCall *call, int64_t now_us)
 	{
 		pgl_queue_leave(call);
 		call->phase = PGL_CALL_BACKOFF;
+		backing_off++;
 	}
 	pgl_engine_set_timer(call, call->wait_until_us);
 	pgl_meter_phase(call);
@@ -344,6 +353,7 @@ pgl_engine_advance(PglCall *call)
 	call->is_ready = false;
 	unwatch(call);
 	pgl_engine_clear_timer(call);
+	backing_off -= call->phase == PGL_CALL_BACKOFF;
 	do
 	{
 		switch (call->phase)

@@ -3,12 +3,12 @@
  */
 #include "postgres.h"
 
-#include "miscadmin.h"
 #include "utils/timestamp.h"
 
 #include "../core/clock.h"
 #include "../shmem/activity.h"
 #include "../shmem/stat.h"
+#include "progress.h"
 #include "state.h"
 #include "statement.h"
 
@@ -27,19 +27,17 @@ target_counters(const PglCall *call, const PglTarget *target)
 	return pgl_stat_find(call->plan->database, PGL_STAT_TARGET, target->id, target->name);
 }
 
-/* Locked.  Show the phase of the call as what the backend does now. */
+/* Locked.  Show what the backend does now, and for whom; a target if an attempt begins. */
 static void
-show_activity(const PglCall *call, PglActivityState state)
+show_activity(const PglCall *call, const char *target)
 {
 	PglActivity *slot = pgl_activity_mine();
 
-	slot->role = GetOuterUserId();
 	slot->since = GetCurrentTimestamp();
-	slot->state = state;
 	pgl_shmem_copy_name(slot->tenant, call->plan->tenant ? call->plan->tenant->name : "");
-	pgl_shmem_copy_name(slot->target, call->candidate >= 0 && state == PGL_ACTIVITY_CALLING
-										  ? call->plan->candidates[call->candidate].target->name
-										  : "");
+	if (target)
+		pgl_shmem_copy_name(slot->target, target);
+	pgl_progress_show();
 }
 
 void
@@ -47,22 +45,25 @@ pgl_meter_started(PglCall *call)
 {
 	PglStatCounters *tenant;
 
+	pgl_progress_begin();
 	pgl_shmem_lock();
 	tenant = tenant_counters(call);
 	if (tenant)
 		tenant->calls++;
 	pgl_activity_mine()->started++;
+	pgl_progress_show();
 	pgl_shmem_unlock();
 }
 
 void
 pgl_meter_hit(PglCall *call, bool journal)
 {
-	PglStatement *statement = pgl_statement_current();
+	PglProgress *progress = &pgl_statement_current()->progress;
 	PglStatCounters *tenant;
 
-	statement->memo_hits += !journal;
-	statement->journal_hits += journal;
+	pgl_progress_begin();
+	progress->memo_hits += !journal;
+	progress->journal_hits += journal;
 	pgl_shmem_lock();
 	tenant = tenant_counters(call);
 	if (tenant)
@@ -70,6 +71,7 @@ pgl_meter_hit(PglCall *call, bool journal)
 		tenant->memo_hits += !journal;
 		tenant->journal_hits += journal;
 	}
+	pgl_progress_show();
 	pgl_shmem_unlock();
 }
 
@@ -79,8 +81,7 @@ pgl_meter_phase(PglCall *call)
 	PglStatCounters *tenant;
 
 	pgl_shmem_lock();
-	show_activity(call,
-				  call->phase == PGL_CALL_QUEUED ? PGL_ACTIVITY_QUEUED : PGL_ACTIVITY_BACKOFF);
+	show_activity(call, NULL);
 	tenant = tenant_counters(call);
 	if (tenant && call->phase == PGL_CALL_QUEUED && !call->counted_as_waiting)
 		tenant->waits++;
@@ -107,8 +108,8 @@ pgl_meter_admitted(PglCall *call)
 		if (call->obstacles[c].block >= PGL_BLOCK_LIMIT)
 			target_counters(call, call->plan->candidates[c].target)->refused_locally++;
 	call->candidate = call->admission.candidate;
-	show_activity(call, PGL_ACTIVITY_CALLING);
 	pgl_activity_mine()->in_flight++;
+	show_activity(call, chosen->target->name);
 	call->attempt_open = true;
 }
 
@@ -142,17 +143,31 @@ pgl_meter_cost(const PglTarget *target, const PglUsage *usage)
 static void
 add_cost(PglCall *call, const PglBill *bill)
 {
-	PglStatement *statement = pgl_statement_current();
+	PglProgress *progress = &pgl_statement_current()->progress;
+	PglOutcome *outcome = &call->outcome;
 
-	if (bill->charge == PGL_CHARGE_NONE)
-		return;
 	if (bill->nano_usd < 0)
-		statement->unpriced++;
+	{
+		progress->unpriced++;
+		outcome->unpriced++;
+	}
 	else
-		statement->cost_nano_usd += bill->nano_usd;
-	call->cost_unknown |= bill->nano_usd < 0;
-	call->outcome.cost_nano_usd =
-		call->cost_unknown ? -1 : Max(call->outcome.cost_nano_usd, 0) + bill->nano_usd;
+	{
+		progress->cost_nano_usd += bill->nano_usd;
+		outcome->priced_nano_usd += bill->nano_usd;
+	}
+	outcome->cost_nano_usd = outcome->unpriced > 0 ? -1 : outcome->priced_nano_usd;
+}
+
+static void
+add_tokens(PglCall *call, const PglUsage *usage)
+{
+	PglProgress *progress = &pgl_statement_current()->progress;
+
+	progress->input_tokens += Max(usage->input_tokens, 0);
+	progress->output_tokens += Max(usage->output_tokens, 0);
+	call->outcome.billed_input_tokens += Max(usage->input_tokens, 0);
+	call->outcome.billed_output_tokens += Max(usage->output_tokens, 0);
 }
 
 void
@@ -160,7 +175,6 @@ pgl_meter_attempt(PglCall *call, PglCause cause, const PglBill *bill)
 {
 	const PglTarget *target = call->plan->candidates[call->candidate].target;
 	PglStatCounters *counters = target_counters(call, target);
-	PglStatement *statement = pgl_statement_current();
 	const PglUsage *usage = &call->reply.usage;
 
 	pgl_activity_mine()->in_flight--;
@@ -171,24 +185,27 @@ pgl_meter_attempt(PglCall *call, PglCause cause, const PglBill *bill)
 	else if (cause != PGL_CAUSE_NONE)
 		counters->failures++;
 	counters->successes += cause == PGL_CAUSE_NONE;
-	statement->retries += call->nattempts > 1;
-	add_cost(call, bill);
+	pgl_statement_current()->progress.retries += call->nattempts > 1;
+	if (bill->charge != PGL_CHARGE_NONE)
+	{
+		add_cost(call, bill);
+		add_tokens(call, usage);
+	}
+	pgl_progress_show();
 	if (bill->charge == PGL_CHARGE_NONE)
 		return;
 	counters->input_tokens += Max(usage->input_tokens, 0);
 	counters->output_tokens += Max(usage->output_tokens, 0);
 	counters->cost_nano_usd += Max(bill->nano_usd, 0);
 	counters->unpriced += bill->nano_usd < 0;
-	statement->input_tokens += Max(usage->input_tokens, 0);
-	statement->output_tokens += Max(usage->output_tokens, 0);
 }
 
-/* The call is over, or given up in the middle. */
+/* The call is over, or given up in the middle; it counts among those of the engine no more. */
 void
 pgl_meter_done(PglCall *call)
 {
-	bool finished = call->phase == PGL_CALL_DONE;
-	bool answered = finished && call->outcome.response != NULL;
+	bool answered = call->phase == PGL_CALL_DONE && call->outcome.response != NULL;
+	PglProgress *progress = &pgl_statement_current()->progress;
 	PglStatCounters *tenant;
 	PglActivity *slot;
 
@@ -199,10 +216,9 @@ pgl_meter_done(PglCall *call)
 		slot->in_flight--;
 	slot->done++;
 	slot->failed += !answered;
-	if (pgl_engine_unfinished() - !finished == 0)
-		slot->state = PGL_ACTIVITY_IDLE;
-	pgl_statement_current()->failures += !answered;
-	pgl_statement_current()->fallbacks += answered && call->outcome.fallback_depth > 0;
+	progress->failures += !answered;
+	progress->fallbacks += answered && call->outcome.fallback_depth > 0;
+	pgl_progress_show();
 	if (tenant && answered)
 	{
 		tenant->successes++;

@@ -571,7 +571,8 @@ pgl_outcome_statement_limit(PglCall *call, PglStatementVerdict verdict)
 	{
 		begin_sentence(&detail);
 		appendStringInfo(&detail, "It may spend %g USD: %s spent, up to %s needed.",
-						 pgl_guc_statement_max_cost, pgl_usd_text(statement->cost_nano_usd, spent),
+						 pgl_guc_statement_max_cost,
+						 pgl_usd_text(statement->progress.cost_nano_usd, spent),
 						 pgl_usd_text(call->statement_reserve, worst));
 		fail(call, ERRCODE_LM_STATEMENT_LIMIT, "statement has spent what it may spend", detail.data,
 			 "Raise pgllm.statement_max_cost, or lower max_tokens.");

@@ -22,7 +22,9 @@ static void
 take_over(PglCall *call, const char *source)
 {
 	call->outcome.source = source;
-	call->outcome.cost_nano_usd = 0;
+	call->outcome.cost_nano_usd = call->outcome.priced_nano_usd = 0;
+	call->outcome.billed_input_tokens = call->outcome.billed_output_tokens = 0;
+	call->outcome.unpriced = 0;
 	call->outcome.total_us = pgl_clock_us() - call->started_us;
 	if (call->outcome.response)
 		pgl_outcome_judge(call);
@@ -75,6 +77,7 @@ go_live(PglCall *call)
 	}
 	if (verdict != PGL_STATEMENT_MAY)
 	{
+		pgl_statement_current()->progress.failures++;
 		pgl_outcome_statement_limit(call, verdict);
 		return;
 	}

@@ -117,10 +117,9 @@ struct PglCall
 	bool same_congestion;  /* it was thrown back with others of a burst */
 	bool local_failure;    /* it failed for lack of memory or descriptors here */
 	bool counted_as_waiting;
-	bool cost_unknown; /* of an attempt that used tokens */
-	uint64_t ordinal;  /* attempts on the target before this one: the mock provider's script counts
-						  them */
-	bool sent;         /* the current attempt has left: its outcome matters for the bill */
+	uint64_t ordinal; /* attempts on the target before this one: the mock provider's script counts
+						 them */
+	bool sent;        /* the current attempt has left: its outcome matters for the bill */
 
 	/* Metering: record.c. */
 	Oid session_role;
@@ -181,6 +180,7 @@ extern void pgl_engine_set_timer(PglCall *call, int64_t at_us);
 extern void pgl_engine_clear_timer(PglCall *call);
 extern void pgl_engine_make_ready(PglCall *call); /* no-throw: from transfer callbacks */
 extern int pgl_engine_unfinished(void);
+extern int pgl_engine_backing_off(void);
 extern dlist_head *pgl_engine_calls(void);
 extern void pgl_engine_advance(PglCall *call);
 

@@ -9,8 +9,11 @@
 
 #include <math.h>
 
+#include "utils/timestamp.h"
+
 #include "../pg/guc.h"
 #include "memo.h"
+#include "progress.h"
 #include "state.h"
 #include "statement.h"
 
@@ -32,6 +35,7 @@ pgl_statement_begin(void)
 	/* What a call runs for itself, its own look-ups above all, is part of its statement. */
 	if (pgl_engine_unfinished() > 0)
 		return;
+	pgl_statement_close();
 	pgl_memo_forget();
 	memset(&current, 0, sizeof(current));
 	current.number = number + 1;
@@ -40,36 +44,50 @@ pgl_statement_begin(void)
 static void
 report(void)
 {
-	if (current.unpriced > 0)
+	const PglProgress *did = &current.progress;
+
+	if (did->calls + did->memo_hits + did->journal_hits == 0)
+		return;
+	if (did->unpriced > 0)
 		ereport(
 			NOTICE,
 			(errmsg("pgllm: " INT64_FORMAT " calls, " INT64_FORMAT " input and " INT64_FORMAT
 					" output tokens, %.6f US dollars and " INT64_FORMAT " attempts without a price",
-					current.calls, current.input_tokens, current.output_tokens,
-					current.cost_nano_usd / NANO, current.unpriced),
-			 errdetail("memo hits " INT64_FORMAT ", journal hits " INT64_FORMAT
-					   ", failures " INT64_FORMAT ", retries " INT64_FORMAT
-					   ", fallbacks " INT64_FORMAT,
-					   current.memo_hits, current.journal_hits, current.failures, current.retries,
-					   current.fallbacks)));
+					did->calls, did->input_tokens, did->output_tokens, did->cost_nano_usd / NANO,
+					did->unpriced),
+			 errdetail(
+				 "memo hits " INT64_FORMAT ", journal hits " INT64_FORMAT ", failures " INT64_FORMAT
+				 ", retries " INT64_FORMAT ", fallbacks " INT64_FORMAT,
+				 did->memo_hits, did->journal_hits, did->failures, did->retries, did->fallbacks)));
 	else
-		ereport(NOTICE, (errmsg("pgllm: " INT64_FORMAT " calls, " INT64_FORMAT
-								" input and " INT64_FORMAT " output tokens, %.6f US dollars",
-								current.calls, current.input_tokens, current.output_tokens,
-								current.cost_nano_usd / NANO),
-						 errdetail("memo hits " INT64_FORMAT ", journal hits " INT64_FORMAT
-								   ", failures " INT64_FORMAT ", retries " INT64_FORMAT
-								   ", fallbacks " INT64_FORMAT,
-								   current.memo_hits, current.journal_hits, current.failures,
-								   current.retries, current.fallbacks)));
+		ereport(
+			NOTICE,
+			(errmsg("pgllm: " INT64_FORMAT " calls, " INT64_FORMAT " input and " INT64_FORMAT
+					" output tokens, %.6f US dollars",
+					did->calls, did->input_tokens, did->output_tokens, did->cost_nano_usd / NANO),
+			 errdetail(
+				 "memo hits " INT64_FORMAT ", journal hits " INT64_FORMAT ", failures " INT64_FORMAT
+				 ", retries " INT64_FORMAT ", fallbacks " INT64_FORMAT,
+				 did->memo_hits, did->journal_hits, did->failures, did->retries, did->fallbacks)));
 }
 
 void
 pgl_statement_end(void)
 {
-	if (pgl_guc_report && current.calls + current.memo_hits + current.journal_hits > 0)
+	if (pgl_engine_unfinished() > 0)
+		return;
+	if (pgl_guc_report)
 		report();
 	pgl_statement_begin();
+}
+
+void
+pgl_statement_close(void)
+{
+	if (current.progress.since == 0 || current.progress.ended != 0)
+		return;
+	current.progress.ended = GetCurrentTimestamp();
+	pgl_progress_publish();
 }
 
 static int64_t
@@ -82,13 +100,13 @@ static bool
 fits(int64_t worst_nano_usd, int64_t reserved_nano_usd)
 {
 	return pgl_guc_statement_max_cost < 0 ||
-		   current.cost_nano_usd + reserved_nano_usd <= max_nano_usd() - worst_nano_usd;
+		   current.progress.cost_nano_usd + reserved_nano_usd <= max_nano_usd() - worst_nano_usd;
 }
 
 static PglStatementVerdict
 judge(int64_t worst_nano_usd)
 {
-	if (pgl_guc_statement_max_calls >= 0 && current.calls >= pgl_guc_statement_max_calls)
+	if (pgl_guc_statement_max_calls >= 0 && current.progress.calls >= pgl_guc_statement_max_calls)
 		return PGL_STATEMENT_NO_CALLS;
 	if (pgl_guc_statement_max_cost >= 0 && worst_nano_usd < 0)
 		return PGL_STATEMENT_NO_PRICE;
@@ -110,7 +128,7 @@ pgl_statement_take(int64_t worst_nano_usd)
 
 	if (verdict == PGL_STATEMENT_MAY)
 	{
-		current.calls++;
+		current.progress.calls++;
 		current.reserved_nano_usd += Max(worst_nano_usd, 0);
 	}
 	return verdict;
@@ -120,7 +138,7 @@ bool
 pgl_statement_has_room(void)
 {
 	return pgl_guc_statement_max_cost < 0 ||
-		   current.cost_nano_usd + current.reserved_nano_usd <= max_nano_usd();
+		   current.progress.cost_nano_usd + current.reserved_nano_usd <= max_nano_usd();
 }
 
 void
@@ -134,5 +152,5 @@ void
 pgl_statement_abandon(uint64_t number, int64_t nano_usd)
 {
 	if (number == current.number)
-		current.cost_nano_usd += Max(nano_usd, 0);
+		current.progress.cost_nano_usd += Max(nano_usd, 0);
 }

@@ -2,34 +2,27 @@
  * statement.h — what one top-level statement has called and spent, over all functions and triggers
  * inside it: the limits pgllm.statement_max_calls and pgllm.statement_max_cost, and the report.
  *
- * Backend-local; no locks.  The hooks in sql/toplevel.c say where statements begin and end.
+ * Backend-local; what others see of it is in progress.c.  The hooks in sql/toplevel.c say where
+ * statements begin and end.
  */
 #ifndef PGL_CALL_STATEMENT_H
 #define PGL_CALL_STATEMENT_H
 
-#include <stdbool.h>
-#include <stdint.h>
+#include "../shmem/activity.h"
 
 typedef struct PglStatement
 {
-	uint64_t number; /* in this backend, from 1 */
-	int64_t calls;   /* that were not answered from memo or journal */
-	int64_t memo_hits;
-	int64_t journal_hits;
-	int64_t failures;
-	int64_t retries; /* attempts beyond the first of a call */
-	int64_t fallbacks;
-	int64_t input_tokens;
-	int64_t output_tokens;
-	int64_t cost_nano_usd;
-	int64_t unpriced;          /* billed attempts without a price */
+	uint64_t number;           /* in this backend, from 1 */
 	int64_t reserved_nano_usd; /* worst case of the calls in flight */
+	PglProgress progress;
 } PglStatement;
 
 extern PglStatement *pgl_statement_current(void);
 extern void pgl_statement_begin(void);
 /* Emits the report, if it is wanted and there was a call. */
 extern void pgl_statement_end(void);
+/* It is over, however that came; does not throw.  Calls may still be out, and are given up next. */
+extern void pgl_statement_close(void);
 
 typedef enum PglStatementVerdict
 {

@@ -1,5 +1,6 @@
 /*
- * ahead.c — how far ahead of their turn rows may be fetched: see scan.h and demand.h.
+ * ahead.c — how far ahead of their turn rows may be fetched, and how many are to be expected: see
+ * scan.h and demand.h.
  *
  * A row that has been fetched has had its call made, so:
  *
@@ -34,8 +35,8 @@ pgl_ahead_begin(PglScanState *scan)
 void
 pgl_ahead_restart(PglScanState *scan)
 {
-	scan->emitted_rows = 0;
-	scan->limit_is_known = false;
+	scan->emitted_rows = scan->taken_rows = 0;
+	scan->limit_is_known = scan->has_told = false;
 }
 
 static uint64
@@ -76,7 +77,50 @@ note_run(PglScanState *scan)
 		return;
 	scan->run_number = run->number;
 	scan->run_emitted = 0;
+	scan->has_told = false;
 	pgl_run_add(run, scan);
+}
+
+/* Does each row of the node go to whoever runs the executor? */
+static bool
+rows_are_of_run(const PglScanState *scan)
+{
+	return scan->demand == PGL_DEMAND_RUN_ROWS || scan->demand == PGL_DEMAND_RUN_EXACT;
+}
+
+/* Rows to come by the planner's estimate, as far as they will be asked for. */
+static double
+rows_to_come(const PglScanState *scan)
+{
+	const Plan *plan = scan->css.ss.ps.plan;
+	double rows = Max(outerPlan(plan)->plan_rows - scan->taken_rows, 0);
+	double taken_for_one = plan->plan_rows > 0 ? outerPlan(plan)->plan_rows / plan->plan_rows : 1;
+
+	if (scan->child_is_done)
+		rows = scan->nrows;
+	if (scan->has_limit)
+		rows = Min(rows, (scan->limit - Min(scan->emitted_rows, scan->limit)) * taken_for_one);
+	return rows;
+}
+
+/* Tell the statement, for llm_stat_activity.  Of a cursor, what FETCH wants of it; a loop will go
+ * on. */
+static void
+tell_statement(PglScanState *scan)
+{
+	const PglRun *run = scan->run;
+	double rows = rows_to_come(scan);
+
+	if (run && run->count > 0 && !run->is_loop && rows_are_of_run(scan))
+		rows = Min(rows, (double) (run->count - Min(scan->run_emitted, run->count)));
+	pgl_progress_expect(&scan->source, rows);
+	scan->has_told = true;
+}
+
+void
+pgl_ahead_child_is_done(PglScanState *scan)
+{
+	tell_statement(scan);
 }
 
 void
@@ -84,13 +128,17 @@ pgl_ahead_enter(PglScanState *scan)
 {
 	read_limit(scan);
 	note_run(scan);
+	if (!scan->has_told)
+		tell_statement(scan);
 }
 
 void
-pgl_ahead_emitted(PglScanState *scan)
+pgl_ahead_taken(PglScanState *scan, bool emitted)
 {
-	scan->emitted_rows++;
-	scan->run_emitted++;
+	scan->taken_rows++;
+	scan->emitted_rows += emitted;
+	scan->run_emitted += emitted;
+	pgl_progress_row_done(&scan->source);
 }
 
 static bool

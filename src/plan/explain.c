@@ -21,12 +21,10 @@
 static void
 count_usage(PglScanStats *stats, const PglOutcome *outcome)
 {
-	stats->input_tokens += Max(outcome->usage.input_tokens, 0);
-	stats->output_tokens += Max(outcome->usage.output_tokens, 0);
-	if (outcome->cost_nano_usd >= 0)
-		stats->cost_nano_usd += outcome->cost_nano_usd;
-	else
-		stats->unpriced += outcome->attempts > 0;
+	stats->input_tokens += outcome->billed_input_tokens;
+	stats->output_tokens += outcome->billed_output_tokens;
+	stats->cost_nano_usd += outcome->priced_nano_usd;
+	stats->unpriced += outcome->unpriced > 0;
 }
 
 void
@@ -35,12 +33,15 @@ pgl_scan_count(PglScanState *scan, const PglOutcome *outcome)
 	PglScanStats *stats = &scan->stats;
 
 	stats->failures += outcome->sqlstate != 0;
-	if (outcome->source && strcmp(outcome->source, "memo") == 0)
+	/* Beyond the limits of the statement it was none. */
+	if (outcome->source == NULL)
+		return;
+	if (strcmp(outcome->source, "memo") == 0)
 	{
 		stats->memo_hits++;
 		return;
 	}
-	if (outcome->source && strcmp(outcome->source, "journal") == 0)
+	if (strcmp(outcome->source, "journal") == 0)
 	{
 		stats->journal_hits++;
 		return;

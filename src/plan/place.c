@@ -11,6 +11,7 @@
 #include "optimizer/optimizer.h"
 
 #include "../pg/compat.h"
+#include "estimate.h"
 #include "node.h"
 #include "place.h"
 #include "program.h"
@@ -302,6 +303,7 @@ pgl_place_above(Plan *plan)
 	List *targets;
 	List *clauses;
 	PglProgram *program;
+	CustomScan *node;
 
 	if (IsA(plan, ModifyTable))
 		return place_above_returning((ModifyTable *) plan);
@@ -318,7 +320,9 @@ pgl_place_above(Plan *plan)
 	plan->targetlist = leaves;
 	/* A scan that waits asynchronously is asked by its Append, and by nobody else. */
 	plan->async_capable = false;
-	return (Plan *) pgl_node_make(plan, targets, clauses, program);
+	node = pgl_node_make(plan, targets, clauses, program);
+	plan->plan_rows = pgl_estimate_before(plan->plan_rows, moved);
+	return (Plan *) node;
 }
 
 /* ---- below ---- */

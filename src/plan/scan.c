@@ -85,6 +85,7 @@ fetch(PglScanState *scan)
 	if (TupIsNull(input))
 	{
 		scan->child_is_done = true;
+		pgl_ahead_child_is_done(scan);
 		return;
 	}
 	row = pgl_row_make(scan, input);
@@ -144,9 +145,10 @@ emit(PglScanState *scan, PglRow *row)
 	if (ps->qual && !ExecQual(ps->qual, context))
 	{
 		InstrCountFiltered1(ps, 1);
+		pgl_ahead_taken(scan, false);
 		return NULL;
 	}
-	pgl_ahead_emitted(scan);
+	pgl_ahead_taken(scan, true);
 	return ps->ps_ProjInfo ? ExecProject(ps->ps_ProjInfo) : row->slot;
 }
 
@@ -249,6 +251,7 @@ end(CustomScanState *node)
 	PglScanState *scan = (PglScanState *) node;
 
 	drop_rows(scan);
+	pgl_progress_finish(&scan->source);
 	MemoryContextDelete(scan->row_memory);
 	ExecEndNode(outerPlanState(node));
 }

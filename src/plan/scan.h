@@ -20,6 +20,7 @@
 #include "nodes/extensible.h"
 
 #include "../call/function.h"
+#include "../call/progress.h"
 #include "node.h"
 #include "run.h"
 
@@ -135,11 +136,14 @@ struct PglScanState
 	uint64 run_number;
 	uint64 run_emitted;
 	uint64 emitted_rows; /* since the last rescan */
+	uint64 taken_rows;   /* the same, and those that were filtered out */
 	ExprState *limit_count;
 	ExprState *limit_offset;
 	bool limit_is_known;
 	bool has_limit;
 	uint64 limit;
+	bool has_told; /* the statement what is to be expected, in this run and scan */
+	PglRowSource source;
 
 	PglScanStats stats;
 };
@@ -172,7 +176,8 @@ extern void pgl_step_raise(PglScanState *scan, PglStepRun *run) __attribute__((n
 extern void pgl_ahead_begin(PglScanState *scan);
 extern void pgl_ahead_enter(PglScanState *scan); /* the node is asked for a row */
 extern bool pgl_ahead_may_fetch(const PglScanState *scan);
-extern void pgl_ahead_emitted(PglScanState *scan);
+extern void pgl_ahead_taken(PglScanState *scan, bool emitted); /* a row, or it was filtered out */
+extern void pgl_ahead_child_is_done(PglScanState *scan);
 extern void pgl_ahead_restart(PglScanState *scan);
 
 /* explain.c */

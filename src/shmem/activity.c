@@ -68,7 +68,7 @@ pgl_activity_view(PglActivity **rows)
 const char *
 pgl_activity_state_name(PglActivityState state)
 {
-	static const char *const names[] = {"idle", "queued", "calling", "backoff"};
+	static const char *const names[] = {"idle", "running", "queued", "calling", "backoff"};
 
 	return names[state];
 }

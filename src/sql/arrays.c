@@ -85,6 +85,7 @@ pgl_llm_invoke_many(PG_FUNCTION_ARGS)
 		PG_RETURN_NULL();
 	read_prompts(&prompts, PG_GETARG_ARRAYTYPE_P(1));
 	batch.result = pgl_result_type(TupleDescAttr(prompts.rows->setDesc, 1)->atttypid);
+	batch.expected = prompts.n;
 	pgl_batch_run(&batch);
 	PG_RETURN_NULL();
 }
@@ -118,6 +119,7 @@ run_array(PglBatch *batch, ArrayType *array, Oid element_type)
 	batch->next = next_prompt;
 	batch->emit = emit_element;
 	batch->owner = &prompts;
+	batch->expected = prompts.n;
 	pgl_batch_run(batch);
 	return makeMdArrayResult(prompts.elements, 1, ARR_DIMS(array), ARR_LBOUND(array),
 							 CurrentMemoryContext, true);

@@ -22,6 +22,7 @@
 #include "utils/memutils.h"
 
 #include "../call/concurrency.h"
+#include "../call/progress.h"
 #include "../pg/compat.h"
 #include "batch.h"
 #include "options.h"
@@ -48,7 +49,8 @@ typedef struct Window
 	int in_flight;
 	int64 taken; /* rows taken from the source */
 	size_t bytes;
-	bool no_more; /* rows are to be taken from the source */
+	bool no_more;        /* rows are to be taken from the source */
+	PglRowSource source; /* what the statement expects */
 	MemoryContext context;
 	MemoryContext scratch; /* reset after each row */
 } Window;
@@ -136,7 +138,10 @@ take_row(Window *window)
 			start_call(window, entry, row.prompt);
 	}
 	else
+	{
 		window->no_more = true;
+		pgl_progress_expect(&window->source, window->rows);
+	}
 	MemoryContextSwitchTo(caller);
 	MemoryContextReset(window->scratch);
 }
@@ -240,6 +245,7 @@ emit_rows(Window *window)
 		MemoryContextSwitchTo(caller);
 		MemoryContextReset(window->scratch);
 		drop(window, entry);
+		pgl_progress_row_done(&window->source);
 	}
 }
 
@@ -266,6 +272,7 @@ pgl_batch_run(PglBatch *batch)
 	Window window;
 
 	open_window(&window, batch);
+	pgl_progress_expect(&window.source, batch->expected);
 	while (window.rows > 0 || !window.no_more)
 	{
 		PglCall *call;

@@ -33,6 +33,7 @@ typedef struct PglBatch
 	/* Take the result of a row; it is freed afterwards. */
 	void (*emit)(void *owner, const PglBatchRow *row);
 	void *owner;
+	double expected; /* rows of the source */
 } PglBatch;
 
 /* Throws on mistakes of the caller, on interrupts, what `next` and `emit` throw, and failures of

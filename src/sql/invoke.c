@@ -11,6 +11,7 @@
 #include "utils/builtins.h"
 
 #include "../call/function.h"
+#include "../call/progress.h"
 #include "../pg/compat.h"
 #include "invoke.h"
 #include "options.h"
@@ -38,11 +39,14 @@ static Datum
 run_function(FunctionCallInfo fcinfo, Datum (*finish)(FunctionCallInfo fcinfo, PglCall *call))
 {
 	PglCall *call = start_call(fcinfo, NULL);
+	Datum value;
 
 	if (call == NULL)
 		PG_RETURN_NULL();
 	pgl_call_wait(call);
-	return finish(fcinfo, call);
+	value = finish(fcinfo, call);
+	pgl_progress_row_done(NULL);
+	return value;
 }
 
 /* ---- llm_invoke ---- */

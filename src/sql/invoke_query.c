@@ -11,6 +11,7 @@
 #include "executor/spi.h"
 #include "funcapi.h"
 #include "mb/pg_wchar.h"
+#include "nodes/plannodes.h"
 #include "utils/builtins.h"
 #include "utils/tuplestore.h"
 
@@ -126,6 +127,7 @@ pgl_llm_invoke_query(PG_FUNCTION_ARGS)
 		elog(ERROR, "could not connect to SPI");
 	rows.portal = pgl_query_open(text_to_cstring(PG_GETARG_TEXT_PP(1)));
 	check_columns(rows.portal->tupDesc);
+	batch.expected = linitial_node(PlannedStmt, rows.portal->stmts)->planTree->plan_rows;
 	pgl_batch_run(&batch);
 	SPI_cursor_close(rows.portal);
 	if (SPI_finish() != SPI_OK_FINISH)

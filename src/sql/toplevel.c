@@ -5,11 +5,13 @@
  * A statement is top-level when no executor run, no utility command and no trigger surrounds it;
  * triggers that were deferred run at COMMIT, in nothing else.  Queries begin at ExecutorStart and
  * end at ExecutorEnd; their AFTER triggers run in between, in ExecutorFinish.  Utility commands
- * (CALL, DO, CREATE TABLE AS, COPY, FETCH ...) begin and end with themselves.  After an error
- * nothing ends: the next statement begins anew.
+ * (CALL, DO, CREATE TABLE AS, COPY, FETCH ...) begin and end with themselves.  An error unwinds to
+ * the abort of the transaction or of a savepoint's, with nothing around it; what only ends by that,
+ * or by COMMIT, is closed without a report, and the next statement begins anew.
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "executor/executor.h"
 #include "tcop/utility.h"
 #include "utils/fmgrprotos.h"
@@ -115,9 +117,27 @@ utility(PlannedStmt *pstmt, const char *source, bool read_only_tree, ProcessUtil
 		pgl_statement_end();
 }
 
+static void
+close_with_transaction(XactEvent event, void *arg)
+{
+	if ((event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE) &&
+		is_top_level())
+		pgl_statement_close();
+}
+
+static void
+close_with_subtransaction(SubXactEvent event, SubTransactionId own, SubTransactionId parent,
+						  void *arg)
+{
+	if (event == SUBXACT_EVENT_ABORT_SUB && is_top_level())
+		pgl_statement_close();
+}
+
 void
 pgl_toplevel_init(void)
 {
+	RegisterXactCallback(close_with_transaction, NULL);
+	RegisterSubXactCallback(close_with_subtransaction, NULL);
 	previous_start = ExecutorStart_hook;
 	ExecutorStart_hook = start;
 	previous_run = ExecutorRun_hook;

@@ -3,6 +3,8 @@
  */
 #include "postgres.h"
 
+#include <math.h>
+
 #include "catalog/pg_authid.h"
 #include "commands/dbcommands.h"
 #include "funcapi.h"
@@ -30,7 +32,10 @@ PG_FUNCTION_INFO_V1(pgl_llm_budget);
 PG_FUNCTION_INFO_V1(pgl_llm_breaker_reset);
 PG_FUNCTION_INFO_V1(pgl_llm_lease);
 
-#define MAX_COLUMNS 20
+#define MAX_COLUMNS 28
+#define STATEMENT_COLUMNS 17
+#define MAX_ROWS 1e18
+#define TOO_FAR_US 1e16 /* some centuries */
 
 /* A row under construction. */
 typedef struct Row
@@ -89,6 +94,15 @@ put_ms(Row *row, int64_t us)
 {
 	if (us >= 0)
 		put(row, Int64GetDatum((us + 999) / 1000));
+	else
+		put_null(row);
+}
+
+static void
+put_time(Row *row, int64_t at, bool known)
+{
+	if (known)
+		put(row, TimestampTzGetDatum(at));
 	else
 		put_null(row);
 }
@@ -196,11 +210,74 @@ pgl_llm_stat_reset(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
+/* When the rows that are still expected will be done, if it goes on like this; 0: not known. */
+static TimestampTz
+estimate_end(const PglProgress *progress, TimestampTz now)
+{
+	double missing = progress->rows_expected - progress->rows_taken;
+	double us;
+
+	if (progress->ended || !progress->expects_rows || progress->rows_taken == 0 || missing <= 0)
+		return 0;
+	us = (now - progress->calls_since) * (missing / progress->rows_taken);
+	return us >= 0 && us < TOO_FAR_US ? now + (TimestampTz) us : 0;
+}
+
+static void
+put_rows(Row *row, const PglProgress *progress, TimestampTz now)
+{
+	int64_t unexpected = progress->rows_done - progress->rows_taken;
+	int64_t us = (progress->ended ? progress->ended : now) - progress->calls_since;
+	TimestampTz end = estimate_end(progress, now);
+
+	put_int64(row, progress->rows_done);
+	if (progress->expects_rows)
+		put_int64(row, (int64_t) Min(rint(progress->rows_expected), MAX_ROWS) + unexpected);
+	else
+		put_null(row);
+	if (us > 0)
+		put(row, Float8GetDatum(progress->rows_done * 1e6 / us));
+	else
+		put_null(row);
+	put_time(row, end, end != 0);
+}
+
+static void
+put_statement(Row *row, const PglProgress *progress, TimestampTz now)
+{
+	int i;
+
+	if (progress->since == 0)
+	{
+		for (i = 0; i < STATEMENT_COLUMNS; i++)
+			put_null(row);
+		return;
+	}
+	put_time(row, progress->since, true);
+	put_time(row, progress->ended, progress->ended != 0);
+	if (progress->query_id)
+		put_int64(row, progress->query_id);
+	else
+		put_null(row);
+	put_rows(row, progress, now);
+	put_int64(row, progress->calls);
+	put_int64(row, progress->memo_hits);
+	put_int64(row, progress->journal_hits);
+	put_int64(row, progress->failures);
+	put_int64(row, progress->retries);
+	put_int64(row, progress->fallbacks);
+	put_int64(row, progress->input_tokens);
+	put_int64(row, progress->output_tokens);
+	put(row, pgl_result_cost(progress->cost_nano_usd));
+	put_int64(row, progress->unpriced);
+}
+
 Datum
 pgl_llm_stat_activity(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = begin_rows(fcinfo);
 	bool sees_all = has_privs_of_role(GetUserId(), ROLE_PG_READ_ALL_STATS);
+	TimestampTz now = GetCurrentTimestamp();
 	PglActivity *slots;
 	int nslots = pgl_activity_view(&slots);
 	Row row = {.n = 0};
@@ -229,10 +306,11 @@ pgl_llm_stat_activity(PG_FUNCTION_ARGS)
 		put_text(&row, pgl_activity_state_name(slot->state));
 		put_text(&row, slot->target);
 		put(&row, TimestampTzGetDatum(slot->since));
+		put(&row, Int32GetDatum(slot->in_flight));
+		put_statement(&row, &slot->statement, now);
 		put_int64(&row, slot->started);
 		put_int64(&row, slot->done);
 		put_int64(&row, slot->failed);
-		put(&row, Int32GetDatum(slot->in_flight));
 		emit(rsinfo, &row);
 	}
 	PG_RETURN_NULL();
@@ -279,15 +357,6 @@ put_usd(Row *row, int64_t nano_usd, bool known)
 {
 	if (known)
 		put(row, pgl_result_cost(nano_usd));
-	else
-		put_null(row);
-}
-
-static void
-put_time(Row *row, int64_t at, bool known)
-{
-	if (known)
-		put(row, TimestampTzGetDatum(at));
 	else
 		put_null(row);
 }
