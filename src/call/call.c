@@ -17,6 +17,7 @@
 #include "../core/clock.h"
 #include "../pg/compat.h"
 #include "../pg/guc.h"
+#include "journal.h"
 #include "state.h"
 
 #define REQUEST_OVERHEAD 4096
@@ -172,6 +173,7 @@ take_order(PglCall *call, const PglCallArgs *args)
 						errdetail("It has %zu bytes; at most %d are sent.", input_bytes,
 								  PGL_MAX_REQUEST_BYTES / 2 - REQUEST_OVERHEAD)));
 	call->plan = pgl_plan_build(args, input_bytes, &call->snapshot);
+	call->uses_journal = pgl_journal_is_wanted(call->plan->tenant, args);
 }
 
 PglCall *
