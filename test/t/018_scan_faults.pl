@@ -38,8 +38,13 @@ sub ask { return $admin->value($_[0]); }
 setup_bedrock($node, $simulator, 'hang', a => { account => $ACCOUNT_2, model_id => $NOVA_PRO }, -policy => { max_attempts => 1 });
 setup_bedrock($node, $simulator, 'bad', a => { account => '333333333333' }, -policy => { max_attempts => 1 });
 setup_bedrock($node, $simulator, 'a', echo => {}, -tenant => { extra_routes => ['hang', 'bad'] }, -policy => { max_attempts => 1 });
-$simulator->fault({ account => $ACCOUNT_2 }, { kind => 'hang', times => -1 });
-$simulator->fault({ account => '333333333333' }, { kind => 'Validation', times => -1 });
+sub set_faults
+{
+	$simulator->fault({ account => $ACCOUNT_2, model => $NOVA_PRO }, { kind => 'hang', times => -1 });
+	$simulator->fault({ account => '333333333333' }, { kind => 'Validation', times => -1 });
+	return;
+}
+set_faults();
 $simulator->configure({ models => { $NOVA_LITE => { reply => 'echo', latency_ms => 10, latency_jitter_ms => 10 } } });
 set_price($node, 'a_echo', input => 0.06, output => 0.24);
 set_price($node, 'bad_a', input => 0.06, output => 0.24);
@@ -173,6 +178,197 @@ note "$_: " . worst_ms(@{ $took{$_} }) foreach sort keys %took;
 is(ask('SELECT count(*) FROM other'), 0, 'nothing was inserted');
 is(ask("SELECT count(*) FROM docs WHERE body <> 'doc ' || id"), 0, 'nothing was changed');
 is(ask("SELECT to_regclass('made') IS NULL"), 't', 'nothing was made');
+
+# what was in flight is recorded, and what it may have cost
+flushed();
+ledger_is_simulator($node, $simulator, 'each request is in the ledger', price => \%price, unknown => 1000);
+cmp_ok(scalar ledger_rows($node, "outcome = 'cancelled' AND charge = 'reserved'"), '>', 100, 'what was out is charged as it was reserved');
+
+# again and again in one session
+{
+	my $session = new_session($node);
+	my ($memory, $open);
+
+	foreach my $round (1 .. 55)
+	{
+		my $sql = $statements[ $round % @statements ][1];
+
+		$session->query(q{SET statement_timeout = '60ms'});
+		is($session->query($sql)->{sqlstate}, '57014', "round $round: cancelled") if $round % 11 == 0;
+		$session->query($sql) if $round % 11;
+		$session->query('ROLLBACK; RESET statement_timeout');
+		($memory, $open) = (contexts($session), descriptors($session)) if $round == 15;
+	}
+	is(call_contexts($session), 0, 'after many cancels: no memory of calls');
+	cmp_ok(contexts($session) - $memory, '<', 400 * 1024, 'after many cancels: memory');
+	cmp_ok(descriptors($session) - $open, '<=', 32, 'after many cancels: descriptors');
+	nothing_held($node, 'after many cancels: nothing is held');
+	$session->quit;
+}
+
+# ---- errors that are caught ------------------------------------------------------------------------
+
+my $session = new_session($node);
+
+# Results of statements, one after the other, as text.
+sub results
+{
+	my ($in, @sql) = @_;
+
+	return join "\n", map { my $r = $in->query($_); join ' ', grep { $_ ne '' } $r->{out}, $r->{sqlstate}, $r->{message}; } @sql;
+}
+
+# The same statements with the scan off and on.
+sub same
+{
+	my ($name, @sql) = @_;
+	my %result;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+
+	foreach my $on (qw(off on))
+	{
+		my $own = new_session($node);
+
+		$own->query("SET pgllm.concurrent_scan = $on");
+		$result{$on} = results($own, @sql);
+		$own->quit;
+	}
+	is($result{on}, $result{off}, $name);
+	nothing_held($node, "$name: nothing is held");
+	return $result{on};
+}
+
+ask('CREATE SEQUENCE tries');
+ask(<<'SQL');
+CREATE OR REPLACE FUNCTION caught(n int, OUT t text) LANGUAGE plpgsql AS $$ BEGIN
+	PERFORM nextval('tries');
+	SELECT string_agg(llm_invoke('a', body || ' within ' || n, hang_after(id, 2)), ',' ORDER BY id) INTO t FROM docs WHERE id <= 5;
+EXCEPTION WHEN query_canceled THEN t := SQLSTATE; END $$;
+CREATE FUNCTION caught_failure(n int, OUT t text) LANGUAGE plpgsql AS $$ BEGIN
+	SELECT string_agg(llm_invoke('a', body || ' within ' || n, CASE id WHEN 3 THEN '{"route": "bad"}' ELSE '{}' END::jsonb), ',' ORDER BY id) INTO t FROM docs WHERE id <= 5;
+EXCEPTION WHEN OTHERS THEN t := SQLSTATE; END $$;
+SQL
+{
+	my %got;
+
+	foreach my $on (qw(off on))
+	{
+		ask(q{SELECT setval('tries', 1, false)});
+		$session->query("SET pgllm.concurrent_scan = $on");
+		$session->start(q{SELECT id, caught(id), llm_invoke('a', body) FROM docs WHERE id <= 3});
+		foreach my $try (1 .. 3)
+		{
+			wait_for($node, sub { ask('SELECT last_value FROM tries WHERE is_called') eq $try }, "try $try");
+			wait_hung($session);
+			ask('SELECT pg_cancel_backend(' . $session->pid . ')');
+		}
+		$got{$on} = $session->finish->{out};
+	}
+	is($got{on}, $got{off}, 'a cancel that is caught inside, while calls of the statement around it are in flight');
+	is($got{on}, "1|57014|doc 1\n2|57014|doc 2\n3|57014|doc 3", 'it goes on');
+	nothing_held($node, 'cancels that are caught: nothing is held');
+	is(call_contexts($session), 0, 'cancels that are caught: no memory of calls');
+}
+same('failures that are caught inside', q{SELECT id, caught_failure(id), llm_invoke('a', body) FROM docs WHERE id <= 20});
+same('failures that are caught around',
+	q{DO $$ DECLARE n int := 0; x text; BEGIN FOR i IN 1 .. 20 LOOP BEGIN
+		SELECT string_agg(llm_invoke('m', body, CASE WHEN id = 30 THEN '{"route": "mbad"}' ELSE '{}' END::jsonb), ',') INTO x FROM docs WHERE id < 30 + i % 2;
+		n := n + 1; EXCEPTION WHEN OTHERS THEN IF SQLSTATE <> 'LM003' THEN RAISE; END IF; END; END LOOP; RAISE EXCEPTION 'n %', n; END $$},
+	q{SELECT count(llm_invoke('m', body)) FROM docs});
+my $failing = q{SELECT id, llm_invoke('a', body, CASE WHEN id = 8 THEN '{"route": "bad"}' ELSE '{}' END::jsonb) FROM docs WHERE id <= 30};
+same('a savepoint inside the life of a cursor',
+	"BEGIN; DECLARE c CURSOR FOR $failing; FETCH 2 FROM c", 'SAVEPOINT s', 'FETCH 2 FROM c', 'SELECT 1 / 0', 'ROLLBACK TO s', 'FETCH 3 FROM c', 'COMMIT');
+same('a cursor that fails inside a savepoint',
+	"BEGIN; DECLARE c CURSOR FOR $failing; FETCH 2 FROM c", 'SAVEPOINT s', 'FETCH 10 FROM c', 'ROLLBACK TO s', 'FETCH 1 FROM c', 'ROLLBACK', q{SELECT llm_invoke('a', 'next')});
+same('a cursor that is opened and rolled back',
+	'BEGIN', 'SAVEPOINT s', "DECLARE c CURSOR FOR $failing", 'FETCH 3 FROM c', 'ROLLBACK TO s', 'FETCH 1 FROM c', 'ROLLBACK');
+same('open cursors when the transaction aborts',
+	"BEGIN; DECLARE c CURSOR FOR $failing; DECLARE d CURSOR FOR $failing; FETCH 4 FROM c; FETCH 6 FROM d", 'SELECT 1 / 0', 'ROLLBACK', 'SELECT count(*) FROM pg_cursors');
+same('two cursors by turns', "BEGIN; DECLARE c CURSOR FOR $failing; DECLARE d CURSOR FOR $failing",
+	map({ ('FETCH 1 FROM c', 'FETCH 2 FROM d') } 1 .. 3), 'FETCH ALL FROM c', 'COMMIT');
+same('cursors that are held', "BEGIN; DECLARE c CURSOR WITH HOLD FOR $failing; FETCH 2 FROM c", 'COMMIT', "BEGIN; DECLARE c CURSOR WITH HOLD FOR $failing LIMIT 7; FETCH 2 FROM c",
+	'COMMIT', 'FETCH ALL FROM c', 'CLOSE c');
+same('a mistake that is looked at and not reached',
+	q{WITH c AS MATERIALIZED (SELECT llm_invoke('a', body, CASE WHEN id = 4 THEN '{"cache": true}' ELSE '{}' END::jsonb) AS x FROM docs) SELECT * FROM c LIMIT 3});
+unlike(PostgreSQL::Test::Utils::slurp_file($node->logfile), qr/call leaked/, 'and leaves no call behind');
+
+# between FETCHes nothing is out, however long that takes
+$session->query('SET pgllm.concurrent_scan = on');
+$session->query(q{BEGIN; DECLARE c CURSOR FOR SELECT id, llm_invoke('a', body, '{"timeout_ms": 1000}') FROM docs; FETCH 20 FROM c});
+nothing_held($node, 'an idle cursor: nothing is held');
+is($simulator->total('in_flight'), 0, 'an idle cursor: nothing is in flight');
+$since = $simulator->requests;
+cmp_ok($since, '>', 0, 'an idle cursor: requests were made');
+sleep 1.2;
+is($simulator->requests, $since, 'an idle cursor: nothing is sent');
+is(() = $session->value('FETCH 100 FROM c') =~ /\|doc /g, 100, 'an idle cursor: the next FETCH works');
+$session->query('ROLLBACK');
+nothing_held($node, 'an abandoned cursor: nothing is held');
+
+# ---- an error in row 500 of 1000 -------------------------------------------------------------------
+
+my $at_500 = q{llm_invoke('a', body, CASE WHEN id = 500 THEN '{"route": "bad"}' ELSE '{}' END::jsonb)};
+my $message;
+
+foreach my $case ([ 'serial', 'off', 0 ], [ 'window of 32', 'on', 32 ], [ 'window of 64', 'on', 64 ])
+{
+	my ($name, $on, $window) = @$case;
+	my ($result, $requests);
+
+	$session->query("SET pgllm.concurrent_scan = $on");
+	$session->query("SET pgllm.max_concurrency = $window") if $window;
+	$since = $simulator->last_entry;
+	$result = $session->query("INSERT INTO other SELECT id, $at_500 FROM docs");
+	$message //= "$result->{sqlstate} $result->{message} $result->{detail}";
+	is("$result->{sqlstate} $result->{message} $result->{detail}", $message, "row 500, $name: the error");
+	nothing_held($node, "row 500, $name: nothing is held");
+	wait_for($node, sub { $simulator->total('in_flight') == 0 }, 'requests to end');
+	$requests = @{ $simulator->ledger($since)->{requests} };
+	cmp_ok($requests, '<=', 500 + $window, "row 500, $name: requests ($requests)");
+	cmp_ok($requests, '>=', 500, "row 500, $name: all before it");
+	is(ask('SELECT count(*) FROM other'), 0, "row 500, $name: nothing is inserted");
+}
+like($message, qr/^LM003/, 'it is the error of the provider');
+$session->query('SET pgllm.max_concurrency = 32');
+$session->query("BEGIN; DECLARE c CURSOR FOR SELECT id, $at_500 FROM docs");
+is(() = $session->value('FETCH 499 FROM c') =~ /\|doc /g, 499, 'a cursor gives all rows before it');
+is($session->query('FETCH 1 FROM c')->{sqlstate}, 'LM003', 'and then the error');
+$session->query('ROLLBACK');
+$since = $simulator->last_entry;
+is($session->query("SELECT llm_invoke('a', 'again ' || $at_500) FROM docs")->{sqlstate}, 'LM003', 'two calls per row: the error');
+wait_for($node, sub { $simulator->total('in_flight') == 0 }, 'requests to end');
+{
+	my $requests = @{ $simulator->ledger($since)->{requests} };
+	cmp_ok($requests, '<=', 2 * 499 + 1 + 32, "two calls per row: no more is sent than a window ($requests)");
+}
+flushed();
+ledger_is_simulator($node, $simulator, 'each request is in the ledger', price => \%price, unknown => 1000, where => "tenant = 'a'");
+
+# ---- no more calls than are needed -----------------------------------------------------------------
+
+ask(q{CREATE VIEW answers AS SELECT id, llm_invoke('a', body) AS answer FROM docs});
+foreach my $case (
+	[ 7, 'LIMIT', q{SELECT id, llm_invoke('a', body) FROM docs LIMIT 7} ],
+	[ 7, 'ORDER BY and LIMIT', q{SELECT id, llm_invoke('a', body) FROM docs ORDER BY id DESC LIMIT 7} ],
+	[ 7, 'OFFSET', q{SELECT id, llm_invoke('a', body) FROM docs ORDER BY id LIMIT 7 OFFSET 100} ],
+	[ 7, 'INSERT of some', q{INSERT INTO other SELECT id, llm_invoke('a', body) FROM docs LIMIT 7; TRUNCATE other} ],
+	[ 0, 'LIMIT 0', q{SELECT id, llm_invoke('a', body) FROM docs LIMIT 0} ],
+	[ 0, 'a condition that is never true', q{SELECT CASE WHEN id < 0 THEN llm_invoke('a', body) END FROM docs} ],
+	[ 0, 'a clause before', q{SELECT id FROM docs WHERE id < 0 AND llm_invoke('a', body) > ''} ],
+	[ 0, 'EXPLAIN', q{EXPLAIN VERBOSE SELECT id, llm_invoke('a', body) FROM docs} ],
+	[ 0, 'PREPARE', q{PREPARE p AS SELECT id, llm_invoke('a', body) FROM docs} ],
+	[ 0, 'CREATE VIEW', q{CREATE VIEW v AS SELECT id, llm_invoke('a', body) FROM docs} ],
+	[ 0, 'CREATE TABLE without data', q{CREATE TABLE made AS SELECT id, llm_invoke('a', body) FROM docs WITH NO DATA} ],
+	[ 0, 'a cursor that is not read', q{BEGIN; DECLARE c CURSOR FOR SELECT id, llm_invoke('a', body) FROM docs; FETCH 0 FROM c; COMMIT} ],
+	[ 1000, 'EXECUTE', q{EXECUTE p} ],
+	[ 5, 'view', q{SELECT * FROM answers LIMIT 5} ])
+{
+	my ($calls, $name, $sql) = @$case;
+
+	$since = $simulator->requests;
+	is($session->query($sql)->{sqlstate}, '', "$name: no error");
+	is($simulator->requests - $since, $calls, "$name: requests");
+}
 
 $admin->quit;
 $simulator->stop;
