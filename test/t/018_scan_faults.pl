@@ -370,6 +370,172 @@ foreach my $case (
 	is($simulator->requests - $since, $calls, "$name: requests");
 }
 
+# ---- limits ----------------------------------------------------------------------------------------
+
+sub one_row { my ($sql, $value) = @_; return is($session->value($sql), $value, $_[2]); }
+
+# a tenant of its own, on an account that only throttles when told to
+sub limited
+{
+	my ($tenant, %extra) = @_;
+
+	setup_bedrock($node, $simulator, $tenant, a => { account => $ACCOUNT_2 }, -policy => { max_attempts => 3 }, %extra);
+	set_price($node, "${tenant}_a", input => 1, output => 2);
+	return;
+}
+
+sub sent { my ($from) = @_; return scalar @{ $simulator->ledger($from)->{requests} }; }
+
+my $options = '{"max_tokens": 10}';
+$session->query('RESET ALL');
+
+$since = $simulator->last_entry;
+$session->query('SET pgllm.statement_max_calls = 100');
+is($session->query(q{SELECT id, llm_invoke('a', body) FROM docs})->{sqlstate}, 'LM010', 'statement_max_calls: the error');
+is(sent($since), 100, 'statement_max_calls: so many requests');
+is(() = $session->value(q{SELECT id, llm_invoke('a', body) FROM docs LIMIT 100}) =~ /\|doc /g, 100, 'statement_max_calls: as many rows as calls');
+is($session->query(q{BEGIN; DECLARE c CURSOR FOR SELECT id, llm_invoke('a', body) FROM docs; FETCH 1000 FROM c})->{sqlstate}, 'LM010', 'statement_max_calls of a FETCH');
+$session->query('ROLLBACK; RESET pgllm.statement_max_calls');
+
+# a call costs at worst input + 10 tokens; what is spent never exceeds the limit
+limited('cost');
+$since = $simulator->last_entry;
+$session->query('SET pgllm.statement_max_cost = 0.001');
+is($session->query(qq{SELECT id, llm_invoke('cost', 'cost ' || body, '$options') FROM docs})->{sqlstate}, 'LM010', 'statement_max_cost: the error');
+$session->query('RESET pgllm.statement_max_cost');
+flushed();
+cmp_ok(ask(q{SELECT sum(cost_nano_usd) FROM llm_ledger WHERE tenant = 'cost'}), '<=', 1000000, 'statement_max_cost: no more is spent');
+cmp_ok(ask(q{SELECT sum(cost_nano_usd) FROM llm_ledger WHERE tenant = 'cost'}), '>', 900000, 'statement_max_cost: nearly all of it is');
+
+limited('rpm', -quota => { rpm => 50, window_kind => 'strict' });
+$since = $simulator->last_entry;
+one_row(q{SELECT count((r).response), count(*) FILTER (WHERE (r).sqlstate = 'LM002'), max(id) FILTER (WHERE (r).response IS NOT NULL)
+	FROM (SELECT id, llm_try_invoke('rpm', body) AS r FROM docs WHERE id <= 120 OFFSET 0) s}, '50|70|50', 'requests per minute: the first rows succeed, the others fail');
+is(sent($since), 50, 'requests per minute: no more is sent');
+is($session->query(q{INSERT INTO other SELECT id, llm_invoke('rpm', body) FROM docs})->{sqlstate}, 'LM002', 'requests per minute: the error');
+is(sent($since), 50, 'requests per minute: nothing is sent then');
+
+limited('tpm', -quota => { tpm => 1000, window_kind => 'strict' });
+$session->query(qq{SELECT (llm_try_invoke('tpm', body, '$options')).sqlstate FROM docs});
+flushed();
+cmp_ok(ask(q{SELECT sum(input_tokens + output_tokens) FROM llm_ledger WHERE tenant = 'tpm' AND outcome = 'success'}), '<=', 1000, 'tokens per minute: no more are used');
+cmp_ok(ask(q{SELECT count(*) FROM llm_ledger WHERE tenant = 'tpm' AND outcome = 'success'}), '>', 10, 'tokens per minute: some are');
+
+$simulator->reset;
+set_faults();
+limited('places', -tenant => { on_limit => 'wait' }, -quota => { max_inflight => 4 });
+one_row(q{SELECT count(llm_invoke('places', body)) FROM docs WHERE id <= 100}, 100, 'places in flight: all rows, one after the other');
+is($simulator->total('max_in_flight'), 4, 'places in flight: never more');
+limited('place', -tenant => { on_limit => 'wait' }, -quota => { max_inflight => 1 });
+ask(q{CREATE FUNCTION place_within(n int) RETURNS text LANGUAGE sql AS $$ SELECT string_agg(llm_invoke('place', body || n), ',') FROM docs WHERE id <= 2 $$});
+one_row(q{SELECT count(place_within(id)), count(llm_invoke('place', body)) FROM docs WHERE id <= 8}, '8|8', 'one place: a statement within a statement gets it, too');
+one_row(q{SELECT id, place_within(id), llm_invoke('place', body) FROM docs WHERE id = 2}, '2|doc 12,doc 22|doc 2', 'one place: within a row');
+
+limited('budget');
+insert_rows($node, llm_quota => [ { tenant => 'budget', budget_usd => 0.001, budget_period => 'day' } ]);
+is($session->query(qq{INSERT INTO other SELECT id, llm_invoke('budget', 'b' || body, '$options') FROM docs})->{sqlstate}, 'LM011', 'a budget: the error');
+flushed();
+cmp_ok(ask(q{SELECT sum(cost_nano_usd) FROM llm_ledger WHERE tenant = 'budget'}), '<=', 1000000, 'a budget: no more is spent');
+cmp_ok(ask(q{SELECT sum(cost_nano_usd) FROM llm_ledger WHERE tenant = 'budget'}), '>', 900000, 'a budget: nearly all of it is');
+
+# the provider throttles now and then: these rows wait, and the others go on
+limited('throttled');
+$simulator->fault({ account => $ACCOUNT_2, model => $NOVA_LITE }, { kind => 'Throttling', times => 3, headers => { 'retry-after' => '0' } });
+one_row(q{SELECT count(llm_invoke('throttled', body)) FROM docs WHERE id <= 60}, 60, 'the provider throttles: all rows');
+
+$session->query('SET pgllm.memo_size = 1024; SET pgllm.report = on');
+$since = $simulator->last_entry;
+my $report = $session->query(q{SELECT count(llm_invoke('a', 'same ' || g)) FROM docs WHERE id <= 200});
+is($report->{out}, 200, 'identical prompts: all rows');
+is(sent($since), 5, 'identical prompts: one request each');
+like($report->{err}, qr/pgllm: 5 calls.*memo hits 195/s, 'identical prompts: the report');
+$report = $session->query(q{SELECT (llm_try_invoke('a', 'wrong ' || g, '{"route": "bad"}')).sqlstate FROM docs WHERE id <= 100});
+is(scalar(() = $report->{out} =~ /LM003/g), 100, 'identical failures: all rows');
+$session->query('RESET ALL');
+limited('journal', -tenant => { retention => 'response', cache => 1 });
+$since = $simulator->last_entry;
+one_row(q{SELECT count(llm_invoke('journal', body)) FROM docs WHERE id <= 100}, 100, "the journal: all rows, $_ time") foreach 'first', 'second';
+is(sent($since), 100, 'the journal: paid once');
+one_row(q{SELECT count(llm_invoke('journal', 'j' || g)) FROM docs WHERE id <= 100}, 100, 'the journal: identical prompts in flight');
+is(sent($since), 105, 'the journal: one request each');
+nothing_held($node, 'limits: nothing is held');
+flushed();
+
+# ---- two sessions ----------------------------------------------------------------------------------
+
+# One has changed rows and not committed when the other comes to them.
+sub conflict
+{
+	my ($name, $first, $second, %options) = @_;
+	my %got;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+
+	foreach my $on (qw(off on))
+	{
+		my ($one, $other) = map { new_session($node) } 1, 2;
+
+		ask(q{DROP TABLE IF EXISTS work; CREATE TABLE work AS SELECT i AS id, 'doc ' || i AS body, NULL::text AS x FROM generate_series(1, 20) i});
+		$other->query("SET pgllm.concurrent_scan = $on");
+		$other->query($options{setup}) if $options{setup};
+		$one->value("BEGIN; $first");
+		$other->query("BEGIN ISOLATION LEVEL $options{isolation}; SELECT count(*) FROM work") if $options{isolation};
+		$other->start($second);
+		wait_for($node, sub { ask("SELECT count(*) FROM pg_stat_activity WHERE pid = $other->{pid} AND wait_event_type = 'Lock'") eq '1' }, "$name: a wait for the lock");
+		$one->value($options{end} // 'COMMIT');
+		my $result = $other->finish;
+		$other->query('COMMIT');
+		$got{$on} = join "\n", $result->{out}, $result->{sqlstate}, ask('SELECT string_agg(work::text, E\'\n\' ORDER BY id) FROM work');
+		$_->quit foreach $one, $other;
+	}
+	is($got{on}, $got{off}, "two sessions, $name");
+	nothing_held($node, "two sessions, $name: nothing is held");
+	return;
+}
+
+conflict('UPDATE', q{UPDATE work SET body = 'changed' WHERE id IN (3, 9)}, q{UPDATE work SET x = llm_invoke('m', body)});
+conflict('UPDATE of a row that no longer counts', q{UPDATE work SET body = 'zzz' WHERE id IN (3, 9)}, q{UPDATE work SET x = llm_invoke('m', body) WHERE llm_invoke('m', body) < 'e'});
+conflict('UPDATE, rolled back', q{UPDATE work SET body = 'changed' WHERE id IN (3, 9)}, q{UPDATE work SET x = llm_invoke('m', body)}, end => 'ROLLBACK');
+conflict('UPDATE of rows that are gone', q{DELETE FROM work WHERE id IN (3, 9)}, q{UPDATE work SET x = llm_invoke('m', body) RETURNING id, llm_invoke('m', 'r' || x)});
+conflict('UPDATE FROM', q{UPDATE work SET body = 'changed' WHERE id IN (3, 9)}, q{UPDATE work SET x = llm_invoke('m', work.body || docs.body) FROM docs WHERE docs.id = work.id});
+conflict('UPDATE FROM a query with calls', q{UPDATE work SET body = 'changed' WHERE id IN (3, 9)},
+	q{UPDATE work SET x = s.y || work.body FROM (SELECT id, llm_invoke('m', body) AS y FROM docs WHERE id <= 20 OFFSET 0) s WHERE s.id = work.id});
+conflict('UPDATE LATERAL', q{UPDATE work SET body = 'changed' WHERE id IN (3, 9)}, q{UPDATE work SET x = s.y FROM docs, LATERAL llm_invoke('m', docs.body) AS s (y) WHERE docs.id = work.id});
+conflict('UPDATE, nested calls', q{UPDATE work SET body = 'changed' WHERE id IN (3, 9)}, q{UPDATE work SET x = llm_invoke('m', 'again ' || llm_invoke('m', body))});
+conflict('UPDATE, a failure in the new row', q{UPDATE work SET body = 'changed' WHERE id = 9}, q{UPDATE work SET x = llm_invoke('m', body, CASE body WHEN 'changed' THEN '{"route": "mbad"}' ELSE '{}' END::jsonb)});
+conflict('DELETE', q{UPDATE work SET body = 'zzz' WHERE id IN (3, 9)}, q{DELETE FROM work WHERE llm_invoke('m', body) < 'e'});
+conflict('DELETE RETURNING', q{UPDATE work SET body = 'changed' WHERE id IN (3, 9)}, q{DELETE FROM work RETURNING id, llm_invoke('m', body)});
+conflict('FOR UPDATE', q{UPDATE work SET body = 'changed' WHERE id IN (3, 9)}, q{SELECT id, llm_invoke('m', body) FROM work ORDER BY id FOR UPDATE});
+conflict('FOR UPDATE with a filter', q{UPDATE work SET body = 'zzz' WHERE id IN (3, 9)}, q{SELECT id FROM work WHERE llm_invoke('m', body) < 'e' FOR UPDATE});
+conflict('FOR UPDATE in a cursor', q{UPDATE work SET body = 'changed' WHERE id IN (3, 9)}, q{BEGIN; DECLARE c CURSOR FOR SELECT id, llm_invoke('m', body) FROM work FOR UPDATE; FETCH 12 FROM c});
+conflict('FOR UPDATE OF one of two', q{UPDATE work SET body = 'changed' WHERE id IN (3, 9)},
+	q{SELECT work.id, llm_invoke('m', work.body || docs.body) FROM work JOIN docs USING (id) ORDER BY work.id FOR UPDATE OF work});
+conflict('FOR UPDATE of rows that are gone', q{DELETE FROM work WHERE id IN (3, 9)}, q{SELECT id, llm_invoke('m', body) FROM work ORDER BY id LIMIT 10 FOR UPDATE});
+conflict('MERGE', q{UPDATE work SET body = 'changed' WHERE id IN (3, 9)},
+	q{MERGE INTO work USING (SELECT id, llm_invoke('m', body) AS y FROM docs WHERE id <= 25 OFFSET 0) s ON s.id = work.id WHEN MATCHED THEN UPDATE SET x = y WHEN NOT MATCHED THEN INSERT VALUES (s.id, y)});
+foreach my $isolation ('REPEATABLE READ', 'SERIALIZABLE')
+{
+	conflict("UPDATE, $isolation", q{UPDATE work SET body = 'changed' WHERE id IN (3, 9)}, q{UPDATE work SET x = llm_invoke('m', body)}, isolation => $isolation);
+	conflict("FOR UPDATE, $isolation", q{UPDATE work SET body = 'changed' WHERE id IN (3, 9)}, q{SELECT id, llm_invoke('m', body) FROM work FOR UPDATE}, isolation => $isolation);
+}
+
+# A queue: two workers take three rows each, hold them, and no row is asked for twice.
+foreach my $on (qw(off on))
+{
+	my ($one, $other) = map { new_session($node) } 1, 2;
+	my ($calls, @ids);
+
+	ask(q{DROP TABLE IF EXISTS work; CREATE TABLE work AS SELECT i AS id, 'doc ' || i AS body, NULL::text AS x FROM generate_series(1, 20) i});
+	$_->query("SET pgllm.concurrent_scan = $on; BEGIN") foreach $one, $other;
+	$since = $simulator->last_entry;
+	$_->start(q{UPDATE work SET x = y FROM (SELECT id, llm_invoke('a', body) AS y FROM work WHERE x IS NULL ORDER BY id LIMIT 3 FOR UPDATE SKIP LOCKED) s WHERE s.id = work.id RETURNING work.id})
+	  foreach $one, $other;
+	@ids = map { split /\n/, $_->finish->{out} } $one, $other;
+	$_->query('COMMIT') foreach $one, $other;
+	is(join(' ', sort { $a <=> $b } @ids), '1 2 3 4 5 6', "a queue of two workers, $on: no row twice");
+	cmp_ok(sent($since), '<=', $on eq 'on' ? 6 : 12, "a queue of two workers, $on: requests");
+	$_->quit foreach $one, $other;
+}
+
 $admin->quit;
 $simulator->stop;
 $node->stop;
