@@ -261,7 +261,10 @@ pgl_call_wait(PglCall *call)
 	while (call->phase != PGL_CALL_DONE)
 	{
 		if (call->phase == PGL_CALL_QUEUED && call->queued_by_lock)
+		{
 			pgl_queue_block(call);
+			pgl_engine_attend();
+		}
 		else
 			pgl_call_drive();
 	}
