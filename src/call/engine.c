@@ -67,9 +67,9 @@ pgl_engine_attend(void)
 }
 
 /*
- * A statement with calls in flight may be elsewhere for a while: waiting for the lock of a row, or for a
- * client that does not read.  The calls did not have that time: what has come meanwhile was not
- * taken, and what could have gone out was not sent.
+ * A statement with calls in flight may be elsewhere for a while: waiting for the lock of a row, or
+ * for a client that does not read.  The calls did not have that time: what has come meanwhile was
+ * not taken, and what could have gone out was not sent.
  */
 static void
 forgive_absence(void)

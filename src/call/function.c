@@ -56,8 +56,8 @@ is_mistake(int sqlstate)
 }
 
 /*
- * How much there is that only an abort clears up: calls that have been accepted, and SQL of ours that
- * an error has broken off.
+ * How much there is that only an abort clears up: calls that have been accepted, and SQL of ours
+ * that an error has broken off.
  */
 static uint64
 unfinished_business(void)

@@ -27,8 +27,8 @@
 
 #define USER_AGENT "pgllm/0.1"
 #define DNS_CACHE_S 300L
-#define MAX_IDLE_S 55L       /* servers close idle connections after 60 s and more */
-#define MAX_LIFETIME_S 1800L /* moved endpoints and revoked certificates are noticed */
+#define MAX_IDLE_S 55L        /* servers close idle connections after 60 s and more */
+#define MAX_LIFETIME_S 1800L  /* moved endpoints and revoked certificates are noticed */
 #define SAFETY_NET_MS 3600000 /* libcurl's own timeout: it does not know of deadlines put off */
 
 /*
