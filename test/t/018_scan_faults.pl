@@ -55,10 +55,11 @@ setup_mock($node, 'm', quick => { parameters => { echo => \1, latency_ms => 2 } 
 insert_rows($node,
 	llm_target => [
 		{ target => 'mhang', shard => 'm_shard', model => 'm_quick', model_id => 'x', parameters => { script => ['hang'], repeat => \1 } },
-		{ target => 'mbad', shard => 'm_shard', model => 'm_quick', model_id => 'x', parameters => { script => ['bad_request'], repeat => \1 } } ],
-	llm_route => [ { route => 'mhang', target => 'mhang' }, { route => 'mbad', target => 'mbad' } ]);
+		{ target => 'mbad', shard => 'm_shard', model => 'm_quick', model_id => 'x', parameters => { script => ['bad_request'], repeat => \1, latency_ms => 20 } },
+		{ target => 'late', shard => 'm_shard', model => 'm_quick', model_id => 'x', parameters => { echo => \1, latency_ms => 200 } } ],
+	llm_route => [ map { { route => $_, target => $_ } } qw(mhang mbad late) ]);
 $node->safe_psql('postgres', <<'SQL');
-UPDATE llm_tenant SET extra_routes = '{mhang,mbad}' WHERE tenant = 'm';
+UPDATE llm_tenant SET extra_routes = '{mhang,mbad,late}' WHERE tenant = 'm';
 CREATE TABLE docs AS SELECT i AS id, i % 5 AS g, 'doc ' || i AS body FROM generate_series(1, 1000) i;
 CREATE TABLE other (id int, t text);
 ANALYZE docs;
@@ -339,8 +340,14 @@ is($session->query("SELECT llm_invoke('a', 'again ' || $at_500) FROM docs")->{sq
 wait_for($node, sub { $simulator->total('in_flight') == 0 }, 'requests to end');
 {
 	my $requests = @{ $simulator->ledger($since)->{requests} };
-	cmp_ok($requests, '<=', 2 * 499 + 1 + 32, "two calls per row: no more is sent than a window ($requests)");
+	cmp_ok($requests, '<=', 2 * 499 + 1 + 2 * 32, "two calls per row: no more is sent than a window of rows ($requests)");
 }
+# 32 calls are out when one of row 5 fails: of the second ones only those before it are made
+$session->query('SET pgllm.memo_size = 0');
+$since = ask('SELECT sum(attempts) FROM llm_stat_target');
+is($session->query(q{SELECT llm_invoke('m', 'again ' || llm_invoke('m', body, CASE id WHEN 5 THEN '{"route": "mbad"}' ELSE '{"route": "late"}' END::jsonb)) FROM docs})->{sqlstate},
+	'LM003', 'two calls per row, a failure among the first: the error');
+is(ask('SELECT sum(attempts) FROM llm_stat_target') - $since, 32 + 4, '... and no second call for later rows');
 flushed();
 ledger_is_simulator($node, $simulator, 'each request is in the ledger', price => \%price, unknown => 1000, where => "tenant = 'a'");
 
@@ -518,6 +525,24 @@ foreach my $isolation ('REPEATABLE READ', 'SERIALIZABLE')
 	conflict("FOR UPDATE, $isolation", q{UPDATE work SET body = 'changed' WHERE id IN (3, 9)}, q{SELECT id, llm_invoke('m', body) FROM work FOR UPDATE}, isolation => $isolation);
 }
 
+# Waiting for a row is not time of the calls that are out: they could neither send nor take their answers.
+{
+	my ($one, $other) = map { new_session($node) } 1, 2;
+
+	ask(q{DROP TABLE IF EXISTS work; CREATE TABLE work AS SELECT i AS id, 'doc ' || i AS body, NULL::text AS x FROM generate_series(1, 100) i});
+	$one->value(q{BEGIN; UPDATE work SET body = 'changed' WHERE id = 3});
+	$other->start(q{UPDATE work SET x = llm_invoke('a', body, '{"timeout_ms": 1000}')});
+	wait_for($node, sub { ask("SELECT count(*) FROM pg_stat_activity WHERE pid = $other->{pid} AND wait_event_type = 'Lock'") eq '1' }, 'a wait for the lock');
+	sleep 3.5;
+	$one->value('COMMIT');
+	is($other->finish->{err}, '', 'a wait for a lock that is longer than calls may take');
+	is(ask('SELECT count(*) FROM work WHERE x = body'), 100, '... all rows are right');
+	nothing_held($node, '... nothing is held');
+	$other->start(q{SELECT count(llm_invoke('a', 'slow ' || body, '{"route": "hang", "timeout_ms": 500}')) FROM work});
+	is($other->finish->{sqlstate}, 'LM003', 'a call that gets no answer still ends');
+	$_->quit foreach $one, $other;
+}
+
 # A queue: two workers take three rows each, hold them, and no row is asked for twice.
 foreach my $on (qw(off on))
 {
@@ -535,6 +560,157 @@ foreach my $on (qw(off on))
 	cmp_ok(sent($since), '<=', $on eq 'on' ? 6 : 12, "a queue of two workers, $on: requests");
 	$_->quit foreach $one, $other;
 }
+
+# ---- privileges ------------------------------------------------------------------------------------
+
+ask(<<'SQL');
+DROP TABLE IF EXISTS work;
+CREATE TABLE work AS SELECT i AS id, 'doc ' || i AS body, NULL::text AS x FROM generate_series(1, 20) i;
+CREATE ROLE granted; CREATE ROLE stranger; CREATE ROLE barred;
+GRANT SELECT, UPDATE ON docs, work TO granted, stranger, barred;
+GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA public TO granted, stranger;
+SELECT llm_grant_tenant('m', 'granted');
+REVOKE EXECUTE ON FUNCTION llm_invoke(text, text, jsonb) FROM PUBLIC;
+SELECT llm_grant_tenant('m', 'barred');
+REVOKE EXECUTE ON FUNCTION llm_invoke(text, text, jsonb) FROM barred;
+CREATE FUNCTION definer(n int) RETURNS text LANGUAGE sql SECURITY DEFINER AS $$ SELECT string_agg(llm_invoke('m', body), ',' ORDER BY id) FROM docs WHERE id <= n $$;
+CREATE FUNCTION defined() RETURNS SETOF text LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN RETURN QUERY SELECT llm_invoke('m', body) FROM docs WHERE id <= 9 ORDER BY id; END $$;
+CREATE FUNCTION leak(t text) RETURNS bool LANGUAGE plpgsql COST 0.0001 AS $$ BEGIN RAISE NOTICE 'seen %', t; RETURN true; END $$;
+CREATE TABLE policed AS SELECT * FROM docs WHERE id <= 20;
+GRANT SELECT ON policed TO granted;
+CREATE POLICY p ON policed USING (llm_invoke('m', body) < 'doc 15');
+ALTER TABLE policed ENABLE ROW LEVEL SECURITY;
+CREATE VIEW guarded WITH (security_barrier) AS SELECT id, body FROM docs WHERE id <= 20 AND llm_invoke('m', body) < 'doc 15';
+GRANT SELECT ON guarded TO granted;
+CREATE VIEW shown AS SELECT id, llm_invoke('m', body) AS answer FROM docs WHERE id <= 9;
+GRANT SELECT ON shown TO granted, barred;
+SQL
+my $nine = q{SELECT id, llm_invoke('m', body) FROM docs WHERE id <= 9};
+
+like(same('a role that may', 'SET ROLE granted', $nine), qr/^9\|doc 9$/m, 'it may');
+like(same('a role without the tenant', 'SET ROLE stranger', $nine, 'UPDATE docs SET body = llm_invoke(\'m\', body)'), qr/42501/, 'it may not');
+like(same('a role without EXECUTE', 'SET ROLE barred', $nine, "$nine LIMIT 0", "EXPLAIN (COSTS OFF) SELECT 1"), qr/42501 permission denied for function llm_invoke/, 'it may not');
+same('a view of somebody else', 'SET ROLE granted', 'SELECT * FROM shown', 'SET ROLE barred', 'SELECT * FROM shown');
+same('a function with the rights of its owner', 'SET ROLE barred', 'SELECT definer(5)', 'SELECT * FROM defined()');
+same('roles that change inside a transaction', 'BEGIN; SET ROLE granted', "DECLARE c CURSOR FOR $nine; FETCH 2 FROM c", 'SET ROLE stranger', 'FETCH 1 FROM c', 'ROLLBACK') if 0;
+like(same('a policy with a call', 'SET ROLE granted', 'SELECT id, llm_invoke(\'m\', body) FROM policed ORDER BY id', 'SELECT count(*) FROM policed WHERE leak(body)'), qr/^14\|doc 14$/m, 'it filters');
+{
+	my %seen;
+
+	foreach my $on (qw(off on))
+	{
+		my $own = new_session($node);
+		$own->query("SET pgllm.concurrent_scan = $on; SET ROLE granted");
+		$seen{$on} = join ' ', $own->query('SELECT id FROM guarded WHERE leak(body)')->{err} =~ /seen doc (\d+)/g;
+		$seen{$on} .= '/' . join ' ', $own->query('SELECT id FROM policed WHERE leak(body)')->{err} =~ /seen doc (\d+)/g;
+		$own->quit;
+	}
+	is($seen{on}, $seen{off}, 'what a barrier hides is not shown');
+	unlike($seen{on}, qr/\b(?:2|9|16)\b/, '... no row that the model rejects');
+}
+same('EXECUTE is revoked after PREPARE', "SET plan_cache_mode = force_generic_plan; PREPARE p AS $nine", 'SET ROLE granted', 'EXECUTE p', 'RESET ROLE',
+	'BEGIN; REVOKE EXECUTE ON FUNCTION llm_invoke(text, text, jsonb) FROM granted', 'SET LOCAL ROLE granted', 'EXECUTE p', 'ROLLBACK', 'SET ROLE granted', 'EXECUTE p');
+same('a tenant is revoked between FETCHes', "BEGIN; DECLARE c CURSOR FOR $nine; FETCH 1 FROM c", 'DELETE FROM llm_quota WHERE tenant = \'m\'', 'FETCH 1 FROM c', 'ROLLBACK');
+same('DISCARD between executions', "PREPARE p AS $nine", 'EXECUTE p', 'DISCARD PLANS', 'EXECUTE p', 'DISCARD ALL', "PREPARE p AS $nine", 'EXECUTE p');
+same('DISCARD PLANS beside an open cursor', "BEGIN; DECLARE c CURSOR FOR $nine; FETCH 2 FROM c", 'DISCARD PLANS', 'FETCH ALL FROM c', 'COMMIT');
+same('the table changes between executions', 'CREATE TEMP TABLE t AS SELECT * FROM docs WHERE id <= 5', q{PREPARE p AS SELECT llm_invoke('m', body) FROM t}, 'EXECUTE p',
+	'ALTER TABLE t ADD extra int', 'EXECUTE p', 'CREATE INDEX ON t (id)', 'EXECUTE p', 'DROP TABLE t', 'EXECUTE p');
+same('the function changes between executions', "BEGIN; CREATE FUNCTION ask(text, text) RETURNS text LANGUAGE sql AS \$\$ SELECT llm_invoke(\$1, \$2) \$\$",
+	q{PREPARE p AS SELECT ask('m', body) FROM docs WHERE id <= 5}, 'EXECUTE p', "CREATE OR REPLACE FUNCTION ask(text, text) RETURNS text LANGUAGE sql AS \$\$ SELECT 'no ' || \$2 \$\$", 'EXECUTE p',
+	"CREATE OR REPLACE FUNCTION ask(text, text) RETURNS text LANGUAGE plpgsql AS \$\$ BEGIN RETURN llm_invoke(\$1, \$2); END \$\$", 'EXECUTE p', 'DROP FUNCTION ask(text, text)', 'EXECUTE p', 'ROLLBACK');
+$node->safe_psql('postgres', 'CREATE DATABASE scratch');
+{
+	my $own = new_session($node, database => 'scratch');
+
+	$own->value('CREATE EXTENSION pgllm; CREATE TABLE docs AS SELECT i AS id, \'doc \' || i AS body FROM generate_series(1, 9) i');
+	$own->value('INSERT INTO llm_model (model) VALUES (\'x\'); INSERT INTO llm_shard (shard, provider) VALUES (\'x\', \'mock\');'
+		  . q{INSERT INTO llm_target (target, shard, model, model_id, parameters) VALUES ('x', 'x', 'x', 'x', '{"echo": true, "latency_ms": 5}');}
+		  . q{INSERT INTO llm_route (route, target) VALUES ('x', 'x'); INSERT INTO llm_tenant (tenant, route) VALUES ('m', 'x'); INSERT INTO llm_quota (tenant, rpm) VALUES ('m', 100000)});
+	$own->value('SET plan_cache_mode = force_generic_plan; PREPARE p AS ' . $nine);
+	is(() = $own->value('EXECUTE p') =~ /\|doc /g, 9, 'a prepared statement');
+	$own->value('BEGIN; DROP EXTENSION pgllm');
+	like($own->query('EXECUTE p')->{sqlstate}, qr/^42/, 'the extension is dropped');
+	$own->value('ROLLBACK');
+	is(() = $own->value('EXECUTE p') =~ /\|doc /g, 9, '... and is not');
+	$own->value("BEGIN; DECLARE c CURSOR FOR $nine; FETCH 2 FROM c");
+	like($own->query('DROP EXTENSION pgllm; FETCH ALL FROM c')->{sqlstate}, qr/^(?:42704|XX000|)$/, 'it is dropped beside an open cursor');
+	$own->query('ROLLBACK');
+	$own->value('DROP EXTENSION pgllm; CREATE EXTENSION pgllm');
+	is($own->query('EXECUTE p')->{sqlstate}, '42704', 'made anew, it knows no tenant');
+	$own->quit;
+}
+
+# triggers, deferred ones among them
+ask(<<'SQL');
+CREATE TABLE tt (id int, body text); CREATE TABLE log (n int, t text);
+CREATE FUNCTION log_row() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+	INSERT INTO log SELECT NEW.id, string_agg(llm_invoke('m', NEW.body || d.body), ',' ORDER BY d.id) FROM docs d WHERE d.id <= 3; RETURN NULL; END $$;
+CREATE FUNCTION fail_row() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+	IF NEW.id = 12 THEN PERFORM llm_invoke('m', 'x', '{"route": "mbad"}'); END IF; RETURN NEW; END $$;
+CREATE CONSTRAINT TRIGGER later AFTER INSERT ON tt DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION log_row();
+SQL
+same('deferred triggers', 'TRUNCATE tt, log', q{BEGIN; INSERT INTO tt SELECT id, llm_invoke('m', body) FROM docs WHERE id <= 12}, 'COMMIT', 'SELECT * FROM log ORDER BY n', 'SELECT * FROM tt ORDER BY id');
+ask('CREATE TRIGGER fails BEFORE INSERT ON tt FOR EACH ROW EXECUTE FUNCTION fail_row()');
+same('a trigger that fails', 'TRUNCATE tt, log', q{INSERT INTO tt SELECT id, llm_invoke('m', body) FROM docs WHERE id <= 100}, 'SELECT count(*) FROM log', 'SELECT count(*) FROM tt');
+
+# prompts of all kinds
+same('prompts of all kinds', q{SELECT i, llm_invoke('m', p) FROM (VALUES (1, NULL), (2, 'x'), (3, 'ünï ' || chr(128512)), (4, repeat('long ', 100))) v (i, p)},
+	q{SELECT i, llm_invoke('m', p) FROM (VALUES (1, 'a'), (2, NULL), (3, '')) v (i, p)}, q{SELECT llm_invoke(t, 'x') FROM (VALUES ('m'), (NULL)) v (t)},
+	q{SELECT llm_invoke('m', 'x', o::jsonb) FROM (VALUES ('{}'), (NULL)) v (o)}, q{SELECT llm_invoke('m', 'x', o::jsonb) FROM (VALUES ('{}'), ('[]')) v (o)},
+	q{SELECT llm_invoke('m', p) FROM (VALUES ('x'), (repeat('x', 20000000))) v (p)});
+{
+	my $own = new_session($node, encoding => 'LATIN1');
+	my %got = map { $own->query("SET pgllm.concurrent_scan = $_"); ($_ => $own->value("SELECT llm_invoke('m', p) FROM (VALUES ('caf\xe9'), ('x')) v (p)")) } qw(off on);
+	is($got{on}, "caf\xe9\nx", 'a client that speaks LATIN1');
+	is($got{on}, $got{off}, '... and without the scan');
+	is($own->query(q{SELECT llm_invoke('m', p) FROM (VALUES (chr(8364)), ('x')) v (p)})->{sqlstate}, '22P05', '... and cannot read the answer');
+	$own->quit;
+}
+
+# plans of other kinds beneath
+my $parallel = 'SET parallel_setup_cost = 0; SET parallel_tuple_cost = 0; SET min_parallel_table_scan_size = 0';
+ask(q{CREATE FUNCTION ask_anywhere(tenant text, prompt text, options jsonb DEFAULT '{}') RETURNS text LANGUAGE c VOLATILE PARALLEL SAFE AS '$libdir/pgllm', 'pgl_llm_invoke'});
+same('a parallel plan', $parallel, q{SELECT count(*), min(llm_invoke('m', body)) FROM docs}, q{SELECT count(*), min(ask_anywhere('m', body)) FROM docs},
+	q{SELECT llm_invoke('m', string_agg(body, ',' ORDER BY id)) FROM docs GROUP BY g ORDER BY g});
+like(same('a failure in a parallel worker', $parallel, q{SELECT count(ask_anywhere('m', body, CASE WHEN id % 10 = 0 THEN '{"route": "mbad"}' ELSE '{}' END::jsonb)) FROM docs}), qr/LM003/, 'it is raised');
+same('JIT', 'SET jit = on; SET jit_above_cost = 0; SET jit_inline_above_cost = 0; SET jit_optimize_above_cost = 0', $nine, qq{SELECT upper(llm_invoke('m', body)) FROM docs WHERE g < 3 AND id < 20});
+
+# ---- memory ----------------------------------------------------------------------------------------
+
+setup_mock($node, 'large', a => { max_tokens => 10000000, model_columns => { max_output_tokens => 10000000 }, parameters => { echo => \1, latency_ms => 5 } });
+{
+	my $own = new_session($node);
+	my $grown = sub { my ($sql, $value, $name, $most) = @_;
+		my $before = resident($own, 'VmHWM');
+		is($own->value($sql), $value, "$name: all rows right");
+		my $growth = resident($own, 'VmHWM') - $before;
+		cmp_ok($growth, '<', $most * $MB, sprintf '%s: memory (%.1f MB)', $name, $growth / $MB); };
+	my $ask = sub { "SELECT count(*), sum(length(x)), count(*) FILTER (WHERE x = repeat('x', $_[1]) || i) FROM (SELECT i, llm_invoke('large', repeat('x', $_[1]) || i) AS x FROM generate_series(1, $_[0]) AS i OFFSET 0) s" };
+
+	$own->value(q{SET work_mem = '4MB'; SET pgllm.max_concurrency = 64});
+	$own->value($ask->(1, $MB));
+	$grown->($ask->(64, $MB), '64|' . (64 * $MB + 119) . '|64', '64 prompts of 1 MB', 40);
+	$own->value("CREATE TEMP TABLE big AS SELECT i AS id, repeat('x', $MB) || i AS body FROM generate_series(1, 64) i");
+	$grown->(q{SELECT count(*) FROM (SELECT body, llm_invoke('large', body) AS x FROM big OFFSET 0) s WHERE x = body}, 64, '64 prompts of 1 MB from a table', 40);
+	$grown->(q{SELECT count(*) FROM (SELECT body, llm_invoke('large', 'a' || llm_invoke('large', body)) AS x FROM big OFFSET 0) s WHERE x = 'a' || body}, 64, '64 nested prompts of 1 MB', 40);
+	$own->value(q{SET pgllm.response_max_size = '32MB'});
+	$grown->($ask->(8, 10 * $MB), '8|' . (80 * $MB + 8) . '|8', '8 prompts of 10 MB', 140);
+	$own->quit;
+
+	$own = new_session($node);
+	my $many = sub { "SELECT count(llm_invoke('m', 'prompt ' || i)) FROM generate_series(1, $_[0]) AS i" };
+	$own->value($many->(2000));
+	$grown->($many->(20000), 20000, '20000 rows', 8);
+	my $rescans = sub { "SELECT count(x) FROM generate_series(1, $_[0]) AS i, LATERAL (SELECT llm_invoke('m', i || d.body) AS x FROM (VALUES ('a'), ('b')) d (body) OFFSET 0) s" };
+	$own->value($rescans->(300));
+	$grown->($rescans->(3000), 6000, 'many rescans', 3);
+	my $cut = sub { "SELECT count(x) FROM generate_series(1, $_[0]) AS i, LATERAL (SELECT x FROM (SELECT llm_invoke('m', i || d.body) AS x FROM docs d OFFSET 0) s LIMIT 2) t" };
+	$own->value($cut->(300));
+	$grown->($cut->(2000), 4000, 'many rescans of what is cut short', 3);
+	is(call_contexts($own), 0, 'memory: none of calls in the end');
+	$own->quit;
+}
+nothing_held($node, 'in the end: nothing is held');
 
 $admin->quit;
 $simulator->stop;
