@@ -634,7 +634,7 @@ RETURNS SETOF record LANGUAGE C VOLATILE PARALLEL RESTRICTED
 AS 'MODULE_PATHNAME', 'pgl_llm_bucket';
 CREATE VIEW llm_bucket AS SELECT * FROM llm_bucket();
 COMMENT ON VIEW llm_bucket IS
-'Live limits, one row per limit and dimension (requests, tokens, in_flight): capacity, what is available (negative: debt), calls that queue for it, milliseconds until one more unit passes; waiters stand in pg_locks with classid, objid and objsubid = lock_classid, lock_objid and 19533';
+'Live limits, one row per limit and dimension (requests, tokens, in_flight): capacity, what is available (negative: debt), calls that queue for it, milliseconds until one more unit passes; kind learnt: what a quota domain bore in flight when it was last throttled; waiters stand in pg_locks with classid, objid and objsubid = lock_classid, lock_objid and 19533';
 
 CREATE FUNCTION llm_budget(OUT quota_id bigint, OUT subject text, OUT mode text,
 	OUT period_start timestamptz, OUT period_end timestamptz, OUT budget_usd numeric,
@@ -648,17 +648,18 @@ COMMENT ON VIEW llm_budget IS
 
 CREATE FUNCTION llm_breaker(OUT scope text, OUT name text, OUT state text, OUT failures int,
 	OUT successes int, OUT opened int, OUT open_for_ms bigint, OUT cooling_for_ms bigint,
-	OUT strikes int, OUT retry_budget int)
+	OUT strikes int, OUT retry_budget int, OUT in_flight int, OUT in_flight_limit int,
+	OUT decreases bigint, OUT decrease_cause text, OUT decreased_at timestamptz)
 RETURNS SETOF record LANGUAGE C VOLATILE PARALLEL RESTRICTED
 AS 'MODULE_PATHNAME', 'pgl_llm_breaker';
 CREATE VIEW llm_breaker AS SELECT * FROM llm_breaker();
 COMMENT ON VIEW llm_breaker IS
-'Breakers of quota domains and credentials: closed, open, half_open or ramp; failures and successes of the last ten seconds; cool-down after throttling; what is left of the retry budget';
+'Breakers of quota domains and credentials: closed, open, half_open or ramp; failures and successes of the last ten seconds; cool-down after throttling; what is left of the retry budget. Of domains also: attempts in flight, how many may be (NULL: no bound was found), and how often that was lowered, at last why (throttled, timeout or slow) and when';
 
 CREATE FUNCTION llm_breaker_reset(name text DEFAULT NULL) RETURNS int
 LANGUAGE C VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'pgl_llm_breaker_reset';
 COMMENT ON FUNCTION llm_breaker_reset(text) IS
-'Close the breakers of that name (a quota domain or a credential reference; NULL: all of this database), end their cool-down and refill their retry budget, as after a repair. Returns how many there were';
+'Close the breakers of that name (a quota domain or a credential reference; NULL: all of this database), end their cool-down, refill their retry budget and lift the bound on attempts in flight, as after a repair. Returns how many there were';
 
 CREATE FUNCTION llm_lease(OUT lease_id int, OUT pid int, OUT tenant text, OUT target text,
 	OUT reserved_tokens bigint, OUT age_ms bigint)

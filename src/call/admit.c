@@ -82,15 +82,19 @@ check_specs(Decider *decider, const PglLimitSpec *specs, int nspecs, const PglDe
 		else if (!verdict.pass && specs[i].shadow)
 			decider->out->shadow_refusal = true;
 		else if (!verdict.pass)
-			obstacles[nbinding++] = (PglObstacle){.block = PGL_BLOCK_LIMIT,
-												  .limit = &specs[i],
-												  .verdict = verdict,
-												  .wait_us = verdict.wait_us};
+			obstacles[nbinding++] =
+				(PglObstacle){.block = verdict.busy ? PGL_BLOCK_BUSY : PGL_BLOCK_LIMIT,
+							  .limit = &specs[i],
+							  .verdict = verdict,
+							  .wait_us = verdict.wait_us};
 	}
 	return nbinding;
 }
 
-/* Of several binding limits the one that takes longest is the one to queue on. */
+/*
+ * Of several binding limits the one that takes longest is the one to queue on; a busy domain is
+ * waited for when nothing else is in the way.
+ */
 static const PglObstacle *
 longest_obstacle(const PglObstacle *obstacles, int n)
 {
@@ -101,7 +105,8 @@ longest_obstacle(const PglObstacle *obstacles, int n)
 	{
 		if (longest->verdict.never)
 			break;
-		if (obstacles[i].verdict.never || obstacles[i].wait_us > longest->wait_us)
+		if (longest->block == PGL_BLOCK_BUSY || obstacles[i].verdict.never ||
+			obstacles[i].wait_us > longest->wait_us)
 			longest = &obstacles[i];
 	}
 	return longest;
@@ -223,7 +228,8 @@ may_spill(const Decider *decider, int c)
 		case PGL_SPILL_ALWAYS:
 			return true;
 		case PGL_SPILL_THROTTLE:
-			return state->first_block == PGL_BLOCK_LIMIT || state->first_block == PGL_BLOCK_COOLING;
+			return state->first_block == PGL_BLOCK_LIMIT || state->first_block == PGL_BLOCK_BUSY ||
+				   state->first_block == PGL_BLOCK_COOLING;
 		case PGL_SPILL_OUTAGE:
 			return state->first_failed || state->first_block == PGL_BLOCK_OPEN;
 		case PGL_SPILL_NEVER:
@@ -299,12 +305,14 @@ take_candidate(Decider *decider, int c, const int *limits, int nlimits, const in
 	decider->out->candidate = c;
 	if (decider->dry)
 		return;
+	decider->out->domain_limit = limits[PGL_DOMAIN_SPEC];
 	if (state->call_lease.index < 0 && decider->ncall_limits > 0)
 		state->call_lease =
 			pgl_lease_take(decider->call_limits, decider->ncall_limits, &call_demand, tenant, "",
 						   plan->database, decider->now_us);
 	state->attempt_lease = pgl_lease_take(limits, nlimits, &demand, tenant, candidate->target->name,
 										  plan->database, decider->now_us);
+	decider->out->epoch = pgl_limit_epoch(decider->out->domain_limit);
 	note_marks(decider, candidate);
 	decider->out->domain_probe = pgl_breaker_enter(breakers[0], decider->now_us);
 	decider->out->credential_probe = pgl_breaker_enter(breakers[1], decider->now_us);
@@ -413,6 +421,7 @@ least_broken(const Decider *decider)
 		const PglObstacle *obstacle = &decider->obstacles[c];
 
 		if (obstacle->block == PGL_BLOCK_BACKOFF || obstacle->block == PGL_BLOCK_COOLING ||
+			obstacle->block == PGL_BLOCK_BUSY ||
 			(obstacle->block == PGL_BLOCK_LIMIT && may_wait_for(decider, obstacle)))
 			return -1;
 		if (obstacle->block == PGL_BLOCK_OPEN && obstacle->wait_us > 0 &&
@@ -432,6 +441,7 @@ try_least_broken(Decider *decider)
 	PglDemand demand;
 	int breakers[2];
 	int nlimits;
+	int n;
 
 	if (c < 0)
 		return false;
@@ -440,9 +450,15 @@ try_least_broken(Decider *decider)
 		return false;
 	find_breakers(decider, candidate->target, breakers);
 	demand = candidate_demand(candidate);
-	if (check_specs(decider, candidate->limits, candidate->nlimits, &demand, limits, &nlimits,
-					binding) > 0)
+	n = check_specs(decider, candidate->limits, candidate->nlimits, &demand, limits, &nlimits,
+					binding);
+	if (n > 0)
+	{
+		/* A breaker that would let it pass is nothing to give up for; a place will be free. */
+		if (longest_obstacle(binding, n)->block == PGL_BLOCK_BUSY)
+			decider->obstacles[c] = *longest_obstacle(binding, n);
 		return false;
+	}
 	take_candidate(decider, c, limits, nlimits, breakers);
 	decider->out->domain_probe |= pgl_breaker_force_probe(breakers[0]);
 	decider->out->credential_probe |= pgl_breaker_force_probe(breakers[1]);
@@ -462,17 +478,29 @@ comes_sooner(const PglObstacle *a, const PglObstacle *b)
 static bool
 can_wait_out(const Decider *decider, const PglObstacle *obstacle)
 {
-	return obstacle->block == PGL_BLOCK_LIMIT
-			   ? may_wait_for(decider, obstacle)
-			   : obstacle->block == PGL_BLOCK_BACKOFF || obstacle->block == PGL_BLOCK_COOLING;
+	switch (obstacle->block)
+	{
+		case PGL_BLOCK_LIMIT:
+			return may_wait_for(decider, obstacle);
+		case PGL_BLOCK_BUSY:
+		case PGL_BLOCK_BACKOFF:
+		case PGL_BLOCK_COOLING:
+			return true;
+		default:
+			return false;
+	}
 }
 
-/* Nobody can go: is there something worth waiting for, and what comes first? */
+/*
+ * Nobody can go: is there something worth waiting for, and what comes first?  There is one ticket
+ * and one timer: a busy domain gets the ticket, what is known to come the timer.
+ */
 static void
 find_earliest(Decider *decider)
 {
 	PglAdmission *out = decider->out;
 	const PglObstacle *best = NULL;
+	const PglObstacle *busy = NULL;
 	int unknown = 0;
 	int c;
 
@@ -487,6 +515,8 @@ find_earliest(Decider *decider)
 		if (!can_wait_out(decider, obstacle))
 			continue;
 		unknown += obstacle->wait_us == 0;
+		if (obstacle->block == PGL_BLOCK_BUSY && busy == NULL)
+			busy = obstacle;
 		if (comes_sooner(obstacle, best))
 			best = obstacle;
 	}
@@ -494,14 +524,20 @@ find_earliest(Decider *decider)
 		return;
 	out->can_wait = true;
 	out->wait_us = best->wait_us;
-	if (best->block == PGL_BLOCK_LIMIT)
+	if (busy)
+	{
+		out->wait_limit = busy->limit;
+		out->wait_for_window = true;
+		out->look_us = busy->verdict.look_us;
+	}
+	else if (best->block == PGL_BLOCK_LIMIT)
 	{
 		out->wait_limit = best->limit;
 		out->wait_for_sibling = waits_for_sibling(decider, best);
 	}
 	/* One ticket, several places that may become free: look again now and then. */
-	if (unknown > (best->wait_us == 0))
-		out->wait_us = best->wait_us == 0 ? LOOK_AGAIN_US : Min(best->wait_us, LOOK_AGAIN_US);
+	if (unknown > (busy != NULL || best->wait_us == 0))
+		out->look_us = LOOK_AGAIN_US;
 }
 
 /* Room for the limits of the plan that are not live yet; counted only when room is scarce. */
@@ -582,6 +618,7 @@ pgl_block_name(PglBlock block)
 										"not allowed",
 										"tried",
 										"limit",
+										"busy",
 										"backing off",
 										"cooling down",
 										"breaker ramping up",

@@ -19,6 +19,7 @@ typedef enum PglBlock
 	PGL_BLOCK_DROPPED,      /* never for this call: see dropped */
 	PGL_BLOCK_TRIED,        /* it had its tries */
 	PGL_BLOCK_LIMIT,        /* a limit of its own */
+	PGL_BLOCK_BUSY,         /* the window of its domain is full: see shmem/limit.h */
 	PGL_BLOCK_BACKOFF,      /* it failed a moment ago, in this call */
 	PGL_BLOCK_COOLING,      /* its domain or credential was throttled or rejected a moment ago */
 	PGL_BLOCK_RAMPING,      /* its breaker has just closed: it gets a part of the calls */
@@ -30,7 +31,7 @@ typedef enum PglBlock
 typedef struct PglObstacle
 {
 	PglBlock block;
-	const PglLimitSpec *limit; /* PGL_BLOCK_LIMIT: the one that binds longest */
+	const PglLimitSpec *limit; /* LIMIT: the one that binds longest; BUSY: that of the domain */
 	PglLimitVerdict verdict;
 	int64_t wait_us; /* until it could go; 0: not known */
 } PglObstacle;
@@ -53,6 +54,8 @@ typedef struct PglAdmission
 	int candidate;
 	bool domain_probe; /* the attempt is the probe of a half-open breaker */
 	bool credential_probe;
+	int domain_limit; /* PGL_DECISION_GO: the live limit of the quota domain */
+	uint32_t epoch;   /* ... and of its window */
 	/* PGL_DECISION_REFUSED: the binding limits. */
 	int nbinding;
 	PglObstacle binding[PGL_MAX_OBSTACLES];
@@ -62,7 +65,9 @@ typedef struct PglAdmission
 	const PglLimitSpec *wait_limit;
 	bool can_wait;         /* waiting is allowed and can help */
 	bool wait_for_sibling; /* ... for a place that a call of the same statement will give back */
+	bool wait_for_window;  /* ... or for one in the window of a domain: both come soon */
 	int64_t wait_us;
+	int64_t look_us;     /* while waiting, look again after so long; 0: no need */
 	bool shadow_refusal; /* a shadow limit would have refused */
 	bool over_budget;    /* the attempt exceeds a soft or shadow budget */
 } PglAdmission;
@@ -83,6 +88,7 @@ typedef struct PglAdmitState
 	PglLeaseHandle call_lease;    /* limits of tenant and role, held over all attempts */
 	PglLeaseHandle attempt_lease; /* limits of the candidate */
 	int ticket;                   /* place in a queue, or PGL_NO_TICKET */
+	uint64_t arrival;             /* its place in the order of arrival, once it had a ticket */
 	int first_choice;             /* candidate the strategy picked at first; -1 */
 	PglBlock first_block;         /* why the call left it */
 	bool first_failed;            /* it left it because an attempt failed (outage) */

@@ -333,9 +333,10 @@ mark_candidates(PglCall *call, PglCause cause)
 	int c;
 
 	failed->tries_allowed = 1 + rule->same_target;
-	failed->retry_cost = !rule->spend_retry           ? 0
-						 : cause == PGL_CAUSE_TIMEOUT ? PGL_RETRY_COST_TIMEOUT
-													  : PGL_RETRY_COST;
+	/* One congestion is one retry, however many of a burst were thrown back: the window holds. */
+	failed->retry_cost = !rule->spend_retry || call->same_congestion ? 0
+						 : cause == PGL_CAUSE_TIMEOUT                ? PGL_RETRY_COST_TIMEOUT
+																	 : PGL_RETRY_COST;
 	failed->not_before_us =
 		pgl_clock_us() + pgl_retry_backoff_us(failed->tries - 1, BACKOFF_BASE_US, BACKOFF_CAP_US,
 											  (uint32_t) pgl_random_u64());
@@ -401,6 +402,7 @@ close_attempt(PglCall *call, PglCause cause, bool fresh_credential)
 	if (cause == PGL_CAUSE_NONE)
 		pgl_record_add_answer(call, &record);
 	pgl_shmem_lock();
+	pgl_health_report(call, cause);
 	settle_attempt(call, cause, &bill, &record, pgl_clock_us());
 	if (fresh_credential)
 		pgl_health_forget(call);

@@ -17,6 +17,7 @@
 #include "../core/clock.h"
 #include "../pg/compat.h"
 #include "../pg/guc.h"
+#include "concurrency.h"
 #include "journal.h"
 #include "state.h"
 
@@ -174,6 +175,7 @@ take_order(PglCall *call, const PglCallArgs *args)
 								  PGL_MAX_REQUEST_BYTES / 2 - REQUEST_OVERHEAD)));
 	call->plan = pgl_plan_build(args, input_bytes, &call->snapshot);
 	call->uses_journal = pgl_journal_is_wanted(call->plan->tenant, args);
+	pgl_concurrency_note(call->plan);
 }
 
 PglCall *
@@ -246,6 +248,18 @@ bool
 pgl_call_is_following(const PglCall *call)
 {
 	return call->phase == PGL_CALL_FOLLOWING && call->follows != PGL_FOLLOW_ROOM;
+}
+
+bool
+pgl_call_share(PglCall *call, int others)
+{
+	int i;
+
+	if (!call->has_key || pgl_guc_memo_size == 0)
+		return false;
+	for (i = 0; i < others; i++)
+		pgl_meter_hit(call, false);
+	return true;
 }
 
 /* What else a call holds does not depend on what is asked and answered. */

@@ -90,7 +90,11 @@ extern PglCall *pgl_call_start_probe(const char *target);
 extern bool pgl_call_is_done(const PglCall *call);
 extern void pgl_call_wait(PglCall *call); /* until done; throws interrupts only */
 extern bool
-pgl_call_is_following(const PglCall *call);          /* waits for the same call of somebody else */
+pgl_call_is_following(const PglCall *call); /* waits for the same call of somebody else */
+/* May so many others that ask the same in the same statement have its answer?  Then they are
+ * counted.
+ */
+extern bool pgl_call_share(PglCall *call, int others);
 extern size_t pgl_call_payload(const PglCall *call); /* bytes of prompt, request and answer */
 extern void pgl_call_poll(void);                     /* as pgl_call_drive, without waiting */
 extern void pgl_call_drive(void); /* wait for something to happen to any call, and act on it */

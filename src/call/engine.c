@@ -173,9 +173,11 @@ end_of_patience(const PglCall *call, int64_t statement_deadline_us)
 
 	if (!admission->can_wait)
 		return 0;
-	/* A cool-down ends soon, and so do calls of our own; a limit is waited for as long as agreed.
+	/*
+	 * A cool-down ends soon, and so do calls of our own and those that fill a window; a limit is
+	 * waited for as long as agreed.
 	 */
-	if (admission->wait_limit && !admission->wait_for_sibling)
+	if (admission->wait_limit && !admission->wait_for_sibling && !admission->wait_for_window)
 		last_us = Min(last_us, call->wait_deadline_us);
 	return last_us;
 }
@@ -194,13 +196,31 @@ reserve_record(PglCall *call)
 	return true;
 }
 
+/* Does another call of this backend hold, or wait for, what it will give back? */
+static bool
+has_siblings(const PglCall *call)
+{
+	int queued_siblings = pgl_queue_length() - (call->admit.ticket != PGL_NO_TICKET);
+	dlist_iter iter;
+
+	if (pgl_activity_mine()->in_flight > 0 || queued_siblings > 0)
+		return true;
+	/* One that waits for a cool-down keeps its place in the quotas of tenant and role. */
+	dlist_foreach (iter, &calls)
+	{
+		const PglCall *other = dlist_container(PglCall, node, iter.cur);
+
+		if (other != call && other->admit.call_lease.index >= 0)
+			return true;
+	}
+	return false;
+}
+
 /* Locked.  Ask for a decision; what must be done at once with it is. */
 static void
 decide_locked(PglCall *call, int64_t now_us, int64_t statement_deadline_us)
 {
 	PglAdmission *admission = &call->admission;
-	int queued_siblings = pgl_queue_length() - (call->admit.ticket != PGL_NO_TICKET);
-	bool has_siblings = pgl_activity_mine()->in_flight > 0 || queued_siblings > 0;
 	int64_t last_us;
 
 	call->must_wait = false;
@@ -210,12 +230,12 @@ decide_locked(PglCall *call, int64_t now_us, int64_t statement_deadline_us)
 		admission->decision = PGL_DECISION_LEDGER_FULL;
 		return;
 	}
-	pgl_admit(call->plan, &call->admit, has_siblings, now_us, call->obstacles, admission);
+	pgl_admit(call->plan, &call->admit, has_siblings(call), now_us, call->obstacles, admission);
 	if (admission->decision == PGL_DECISION_GO)
 	{
 		if (call->admit.ticket != PGL_NO_TICKET)
 		{
-			pgl_ticket_drop(call->admit.ticket);
+			call->admit.arrival = pgl_ticket_drop(call->admit.ticket);
 			pgl_queue_forget(call);
 		}
 		pgl_meter_admitted(call);
@@ -224,6 +244,8 @@ decide_locked(PglCall *call, int64_t now_us, int64_t statement_deadline_us)
 	last_us = end_of_patience(call, statement_deadline_us);
 	call->wait_until_us = admission->wait_us > 0 ? now_us + admission->wait_us : last_us;
 	call->must_wait = now_us < last_us && call->wait_until_us <= last_us;
+	if (admission->look_us > 0)
+		call->wait_until_us = Min(call->wait_until_us, now_us + admission->look_us);
 	if (call->must_wait && admission->wait_limit && !pgl_queue_join(call, last_us))
 		admission->decision = PGL_DECISION_NO_MEMORY;
 	else if (call->must_wait)

@@ -73,6 +73,15 @@ budget_text(const PglObstacle *obstacle)
 }
 
 static const char *
+window_text(const PglObstacle *obstacle)
+{
+	if (obstacle->verdict.window == 0)
+		return psprintf("domain %s is busy", obstacle->limit->name);
+	return psprintf("domain %s is busy, %d in flight", obstacle->limit->name,
+					obstacle->verdict.window);
+}
+
+static const char *
 reason_text(const PglCandidate *candidate, const PglObstacle *obstacle)
 {
 	switch (obstacle->block)
@@ -84,6 +93,8 @@ reason_text(const PglCandidate *candidate, const PglObstacle *obstacle)
 				return budget_text(obstacle);
 			return psprintf("%s %s", obstacle->verdict.never ? "larger than" : "limit of",
 							limit_text(obstacle->limit));
+		case PGL_BLOCK_BUSY:
+			return window_text(obstacle);
 		default:
 			return pgl_block_name(obstacle->block);
 	}

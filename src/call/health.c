@@ -62,6 +62,39 @@ is_failure_of_target(const PglCall *call, PglCause cause, int64_t now_us)
 		   now_us - call->attempt_us >= (timeout_ms > 0 ? (int64_t) timeout_ms * 1000 : SILENCE_US);
 }
 
+/*
+ * Steer the window of the domain.  A domain that is throttled or short of capacity has too much in
+ * flight; so has one that runs into time-outs.  An exhausted account says nothing about that.
+ */
+void
+pgl_health_report(PglCall *call, PglCause cause)
+{
+	int limit = call->admission.domain_limit;
+	uint32_t epoch = call->admission.epoch;
+	int64_t now_us = pgl_clock_us();
+
+	call->same_congestion = false;
+	if (!call->sent)
+		return;
+	switch (cause)
+	{
+		case PGL_CAUSE_NONE:
+			pgl_limit_succeeded(limit, epoch, now_us - call->attempt_us,
+								call->reply.usage.output_tokens, now_us);
+			break;
+		case PGL_CAUSE_THROTTLED:
+		case PGL_CAUSE_UNAVAILABLE:
+			call->same_congestion = !pgl_limit_throttled(limit, epoch, now_us);
+			break;
+		case PGL_CAUSE_TIMEOUT:
+			if (is_failure_of_target(call, cause, now_us))
+				(void) pgl_limit_timed_out(limit, epoch, now_us);
+			break;
+		default:
+			break;
+	}
+}
+
 static void
 record_domain(PglCall *call, int domain, PglCause cause, int64_t now_us)
 {

@@ -169,6 +169,16 @@ describe_limit(StringInfo detail, const PglObstacle *obstacle, int64_t needed_to
 }
 
 static void
+describe_window(StringInfo detail, const PglObstacle *obstacle)
+{
+	appendStringInfo(detail, "Quota domain \"%s\" is busy", obstacle->limit->name);
+	if (obstacle->verdict.window > 0)
+		appendStringInfo(detail, " (at most %d calls in flight since it was last throttled)",
+						 obstacle->verdict.window);
+	appendStringInfoChar(detail, '.');
+}
+
+static void
 describe_retry_after(StringInfo detail, int64_t wait_us)
 {
 	if (wait_us <= 0)
@@ -219,6 +229,11 @@ describe_candidates(StringInfo detail, const PglCall *call)
 			continue;
 		}
 		begin_sentence(detail);
+		if (obstacle->block == PGL_BLOCK_BUSY)
+		{
+			describe_window(detail, obstacle);
+			continue;
+		}
 		appendStringInfo(detail, "Target \"%s\": %s.", candidate->target->name,
 						 obstacle->block == PGL_BLOCK_DROPPED ? candidate->dropped
 															  : pgl_block_name(obstacle->block));
@@ -290,7 +305,7 @@ only_throttled(const PglCall *call)
 
 		if (block == PGL_BLOCK_OPEN || block == PGL_BLOCK_RETRY_BUDGET)
 			return false;
-		any |= block == PGL_BLOCK_LIMIT || block == PGL_BLOCK_COOLING;
+		any |= block == PGL_BLOCK_LIMIT || block == PGL_BLOCK_BUSY || block == PGL_BLOCK_COOLING;
 	}
 	return any;
 }

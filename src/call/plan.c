@@ -171,7 +171,10 @@ add_limit(PglLimitSpec *limits, int *n, const PglLimitSpec *spec)
 	limits[(*n)++] = *spec;
 }
 
-/* The provider's side: what the quota domain and the target allow. */
+/*
+ * The provider's side: what the quota domain and the target allow.  A domain without rates is a
+ * limit all the same, for its window; it comes first (PGL_DOMAIN_SPEC).
+ */
 static void
 add_target_limits(const PglPlan *plan, PglCandidate *candidate)
 {
@@ -188,8 +191,7 @@ add_target_limits(const PglPlan *plan, PglCandidate *candidate)
 		.loaded_at = pgl_catalog_loaded_at(plan->snapshot),
 	};
 
-	if (target->rpm > 0 || target->tpm > 0)
-		add_limit(candidate->limits, &candidate->nlimits, &spec);
+	add_limit(candidate->limits, &candidate->nlimits, &spec);
 	spec.key.scope = PGL_SCOPE_TARGET;
 	spec.key.id = target->id;
 	spec.name = target->name;

@@ -27,6 +27,8 @@ typedef struct PglPlanBudget
 #define PGL_DROPPED_TOO_SMALL "context window too small"
 #define PGL_DROPPED_NO_PRICE "no price known, and a budget applies"
 
+#define PGL_DOMAIN_SPEC 0 /* among the limits of a candidate */
+
 typedef struct PglCandidate
 {
 	const PglTarget *target;
@@ -36,7 +38,7 @@ typedef struct PglCandidate
 	int max_tokens;         /* sent, and reserved */
 	int64_t reserve_tokens; /* input estimate + max_tokens */
 	int64_t worst_nano_usd; /* most that an attempt may cost; -1: a price is not known */
-	int nlimits;            /* domain, target, budgets, and quotas of this candidate alone */
+	int nlimits;            /* domain (first), target, budgets, and quotas of it alone */
 	PglLimitSpec limits[PGL_CALL_MAX_LIMITS];
 	/* What happened to it in this call. */
 	int tries;

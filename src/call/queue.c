@@ -43,16 +43,21 @@ bool
 pgl_queue_join(PglCall *call, int64_t deadline_us)
 {
 	int limit = pgl_limit_peek(&call->admission.wait_limit->key);
-	bool by_lock =
-		call->alone && pgl_engine_unfinished() == 1 && pgl_ticket_may_lock(limit, deadline_us);
+	PglTicketTerms terms = {
+		.by_lock =
+			call->alone && pgl_engine_unfinished() == 1 && pgl_ticket_may_lock(limit, deadline_us),
+		.for_window = call->admission.wait_for_window,
+		.deadline_us = deadline_us,
+		.arrival = call->admit.arrival,
+	};
 
 	if (call->admit.ticket != PGL_NO_TICKET)
 	{
-		call->queued_by_lock = pgl_ticket_move(call->admit.ticket, limit, by_lock);
+		call->queued_by_lock = pgl_ticket_move(call->admit.ticket, limit, &terms);
 		return true;
 	}
-	call->admit.ticket = pgl_ticket_take(limit, by_lock, deadline_us);
-	call->queued_by_lock = by_lock;
+	call->admit.ticket = pgl_ticket_take(limit, &terms);
+	call->queued_by_lock = terms.by_lock;
 	length += call->admit.ticket != PGL_NO_TICKET;
 	return call->admit.ticket != PGL_NO_TICKET;
 }
@@ -63,7 +68,7 @@ pgl_queue_leave(PglCall *call)
 	if (call->admit.ticket == PGL_NO_TICKET)
 		return;
 	pgl_shmem_lock();
-	pgl_ticket_drop(call->admit.ticket);
+	call->admit.arrival = pgl_ticket_drop(call->admit.ticket);
 	pgl_shmem_unlock();
 	pgl_queue_forget(call);
 }

@@ -114,6 +114,7 @@ struct PglCall
 	bool attempt_open;     /* admitted, not settled yet */
 	bool arrived;          /* the provider may have seen the current attempt */
 	bool any_arrived;      /* or one before it */
+	bool same_congestion;  /* it was thrown back with others of a burst */
 	bool local_failure;    /* it failed for lack of memory or descriptors here */
 	bool counted_as_waiting;
 	bool cost_unknown; /* of an attempt that used tokens */
@@ -190,7 +191,8 @@ extern void pgl_attempt_intended(PglCall *call); /* its intent is durable, or ca
 extern void pgl_attempt_finish(PglCall *call);   /* the reply is there, or the time is over */
 extern void pgl_attempt_cancel(PglCall *call);   /* drop what is in flight; does not throw */
 
-/* health.c; both locked */
+/* health.c; all locked */
+extern void pgl_health_report(PglCall *call, PglCause cause); /* before the attempt is settled */
 extern void pgl_health_record(PglCall *call, PglCause cause);
 extern void pgl_health_forget(PglCall *call); /* the attempt tells nothing */
 

@@ -5,7 +5,7 @@
  *
  *	all rows will be asked for   as far as memory allows
  *	so many will be              no further than that
- *	nobody knows                 slow start: no further than as many rows again as have been taken
+ *	nobody knows                 slow start: no more rows ahead than have been taken
  *
  * One row may always be fetched when none is there, as it has been asked for.
  */
@@ -19,8 +19,6 @@
 
 /* More would not help: what is in flight is bounded otherwise, rows without calls are quick. */
 #define MAX_ROWS 10000
-/* A run for so many windows of rows is filled well without looking beyond it. */
-#define WINDOWS_ARE_MANY 4
 
 void
 pgl_ahead_begin(PglScanState *scan)
@@ -101,22 +99,30 @@ may_start_slowly(const PglScanState *scan)
 	return (uint64) scan->nrows < scan->emitted_rows;
 }
 
-/* Rows that the run still wants; those in the ring are on their way already. */
+/*
+ * Rows that the run still wants; those in the ring are on their way already.  A client's FETCH gets
+ * what it asks for and no call more.  A loop fetches 1 row at a time, or 10, or 50, whatever it
+ * will do: more is begun, slowly.
+ */
 static bool
 may_for_run(const PglScanState *scan)
 {
-	uint64 count = scan->run ? scan->run->count : 0;
+	const PglRun *run = scan->run;
 
-	if (count == 0)
+	if (run == NULL || run->count == 0)
 		return true;
 	if (scan->demand != PGL_DEMAND_RUN &&
-		(uint64) scan->nrows < count - Min(scan->run_emitted, count))
+		(uint64) scan->nrows < run->count - Min(scan->run_emitted, run->count))
 		return true;
-	if (scan->demand == PGL_DEMAND_RUN_EXACT ||
-		(scan->demand == PGL_DEMAND_RUN_ROWS &&
-		 count >= (uint64) pgl_guc_max_concurrency * WINDOWS_ARE_MANY))
-		return false;
-	return may_start_slowly(scan);
+	switch (scan->demand)
+	{
+		case PGL_DEMAND_RUN_EXACT:
+			return false;
+		case PGL_DEMAND_RUN_ROWS:
+			return run->is_loop && may_start_slowly(scan);
+		default:
+			return may_start_slowly(scan);
+	}
 }
 
 bool

@@ -15,11 +15,11 @@
 #include "node.h"
 #include "walk.h"
 
-static void visit(Plan *plan, PglDemand demand);
+static void visit(Plan *plan, PglRowDemand demand);
 
 /* Of the child of something that reads on as long as it is asked itself, maybe not row by row. */
-static PglDemand
-lazily(PglDemand demand)
+static PglRowDemand
+lazily(PglRowDemand demand)
 {
 	switch (demand)
 	{
@@ -34,15 +34,15 @@ lazily(PglDemand demand)
 	}
 }
 
-/* Of the child of something that gives a row for each row. */
-static PglDemand
-row_by_row(PglDemand demand)
+/* Of the child of something that gives at most a row for each row. */
+static PglRowDemand
+row_by_row(PglRowDemand demand)
 {
 	return demand == PGL_DEMAND_RUN_ROWS ? demand : lazily(demand);
 }
 
 static void
-visit_join(Join *join, PglDemand demand)
+visit_join(Join *join, PglRowDemand demand)
 {
 	bool stops_early =
 		join->inner_unique || join->jointype == JOIN_SEMI || join->jointype == JOIN_ANTI;
@@ -69,8 +69,8 @@ visit_join(Join *join, PglDemand demand)
 }
 
 /* Below changes: all rows, as what has RETURNING cut short above is still done in the end. */
-static PglDemand
-below_changes(ModifyTable *plan, PglDemand demand)
+static PglRowDemand
+below_changes(ModifyTable *plan, PglRowDemand demand)
 {
 	if (!plan->canSetTag || plan->returningLists == NIL)
 		return PGL_DEMAND_ALL;
@@ -78,7 +78,7 @@ below_changes(ModifyTable *plan, PglDemand demand)
 }
 
 static void
-visit_node(CustomScan *node, PglDemand demand)
+visit_node(CustomScan *node, PglRowDemand demand)
 {
 	Plan *child = node->scan.plan.lefttree;
 
@@ -89,7 +89,7 @@ visit_node(CustomScan *node, PglDemand demand)
 }
 
 static void
-visit_limit(Limit *limit, PglDemand demand)
+visit_limit(Limit *limit, PglRowDemand demand)
 {
 	Plan *child = limit->plan.lefttree;
 
@@ -100,7 +100,7 @@ visit_limit(Limit *limit, PglDemand demand)
 }
 
 static void
-visit_children(Plan *plan, PglDemand demand)
+visit_children(Plan *plan, PglRowDemand demand)
 {
 	ListCell *cell;
 
@@ -109,7 +109,7 @@ visit_children(Plan *plan, PglDemand demand)
 }
 
 static void
-visit(Plan *plan, PglDemand demand)
+visit(Plan *plan, PglRowDemand demand)
 {
 	if (plan == NULL)
 		return;
@@ -148,12 +148,14 @@ visit(Plan *plan, PglDemand demand)
 																			: lazily(demand));
 			break;
 		case T_LockRows:
+		case T_Material:
+			visit_children(plan, row_by_row(demand));
+			break;
 		case T_Append:
 		case T_MergeAppend:
 		case T_IncrementalSort:
 		case T_Gather:
 		case T_GatherMerge:
-		case T_Material:
 		case T_ProjectSet:
 		case T_Unique:
 		case T_Group:
@@ -171,7 +173,7 @@ visit(Plan *plan, PglDemand demand)
 typedef struct SubplanDemands
 {
 	int n;
-	PglDemand *demands;
+	PglRowDemand *demands;
 } SubplanDemands;
 
 static bool
@@ -209,7 +211,7 @@ pgl_demand_set(PlannedStmt *statement)
 	ListCell *cell;
 	int i = 0;
 
-	subplans.demands = palloc0(sizeof(PglDemand) * Max(subplans.n, 1));
+	subplans.demands = palloc0(sizeof(PglRowDemand) * Max(subplans.n, 1));
 	pgl_walk_statement(statement, note_plan, &subplans);
 	visit(statement->planTree, PGL_DEMAND_RUN_ROWS);
 	foreach (cell, statement->subplans)

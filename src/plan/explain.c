@@ -55,22 +55,44 @@ pgl_scan_count(PglScanState *scan, const PglOutcome *outcome)
 
 /* ---- showing ---- */
 
-/* How many call sites there are, and what they call. */
-static int
-list_sites(const PglProgram *program, List **names)
+/* Is it the first of those that make the same call? */
+static bool
+is_first(const PglProgram *program, int step)
 {
-	ListCell *step;
-	ListCell *is_call;
-	int n = 0;
+	int i;
 
-	forboth(step, program->steps, is_call, program->is_call)
+	for (i = 0; i < step; i++)
+		if (equal(list_nth(program->steps, i), list_nth(program->steps, step)))
+			return false;
+	return true;
+}
+
+static List *
+add_name(List *names, char *name)
+{
+	ListCell *cell;
+
+	foreach (cell, names)
+		if (strcmp(lfirst(cell), name) == 0)
+			return names;
+	return lappend(names, name);
+}
+
+/* How many different calls are made for a row, and of what. */
+static int
+list_calls(const PglProgram *program, List **names)
+{
+	int n = 0;
+	int i;
+
+	for (i = 0; i < list_length(program->steps); i++)
 	{
 		PglSite site;
 
-		if (!lfirst_int(is_call))
+		if (!list_nth_int(program->is_call, i) || !is_first(program, i))
 			continue;
-		pgl_site_read(lfirst(step), &site);
-		*names = lappend(*names, get_func_name(site.function));
+		pgl_site_read(list_nth(program->steps, i), &site);
+		*names = add_name(*names, get_func_name(site.function));
 		n++;
 	}
 	return n;
@@ -82,11 +104,11 @@ explain_plan(PglScanState *scan, ExplainState *es)
 	CustomScan *plan = (CustomScan *) scan->css.ss.ps.plan;
 	PglProgram program = pgl_node_program(plan);
 	List *names = NIL;
-	int sites = list_sites(&program, &names);
+	int calls = list_calls(&program, &names);
 
 	ExplainPropertyList("Functions", names, es);
 	if (es->costs)
-		ExplainPropertyFloat("Estimated Calls", NULL, outerPlan(plan)->plan_rows * sites, 0, es);
+		ExplainPropertyFloat("Estimated Calls", NULL, outerPlan(plan)->plan_rows * calls, 0, es);
 }
 
 static void

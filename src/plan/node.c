@@ -138,14 +138,14 @@ pgl_node_program(const CustomScan *node)
 	return program;
 }
 
-PglDemand
+PglRowDemand
 pgl_node_demand(const CustomScan *node)
 {
-	return (PglDemand) lsecond_int(list_nth(node->custom_private, PRIVATE_NUMBERS));
+	return (PglRowDemand) lsecond_int(list_nth(node->custom_private, PRIVATE_NUMBERS));
 }
 
 void
-pgl_node_set_demand(CustomScan *node, PglDemand demand, Node *limit_count, Node *limit_offset)
+pgl_node_set_demand(CustomScan *node, PglRowDemand demand, Node *limit_count, Node *limit_offset)
 {
 	lsecond_int(list_nth(node->custom_private, PRIVATE_NUMBERS)) = demand;
 	list_nth_cell(node->custom_exprs, EXPRS_LIMIT)->ptr_value =

@@ -17,7 +17,7 @@
 #include "program.h"
 
 /* How many of the node's rows will be asked for; hence how far it may look ahead (demand.c). */
-typedef enum PglDemand
+typedef enum PglRowDemand
 {
 	PGL_DEMAND_UNKNOWN,   /* maybe not all */
 	PGL_DEMAND_ALL,       /* all, or an error */
@@ -25,7 +25,7 @@ typedef enum PglDemand
 	PGL_DEMAND_RUN_ROWS,  /* the same, and each row of the node is one of those */
 	PGL_DEMAND_RUN_EXACT, /* the same, and below are changes that must not happen for more rows */
 	PGL_DEMAND_LIMITED    /* no more than LIMIT and OFFSET above it say */
-} PglDemand;
+} PglRowDemand;
 
 extern CustomScan *
 pgl_node_make(Plan *child, List *targetlist, List *qual, const PglProgram *program);
@@ -33,9 +33,9 @@ pgl_node_make(Plan *child, List *targetlist, List *qual, const PglProgram *progr
 extern CustomScan *pgl_node_make_below(Plan *plan, const PglProgram *program);
 extern bool pgl_node_is(const Plan *plan);
 extern PglProgram pgl_node_program(const CustomScan *node); /* lists are the node's own */
-extern PglDemand pgl_node_demand(const CustomScan *node);
+extern PglRowDemand pgl_node_demand(const CustomScan *node);
 extern void
-pgl_node_set_demand(CustomScan *node, PglDemand demand, Node *limit_count, Node *limit_offset);
+pgl_node_set_demand(CustomScan *node, PglRowDemand demand, Node *limit_count, Node *limit_offset);
 extern Node *pgl_node_limit_count(const CustomScan *node);
 extern Node *pgl_node_limit_offset(const CustomScan *node);
 /* Targets that pass the columns of `below` through, as Vars of this kind, with their labels. */

@@ -48,7 +48,13 @@ settle(PglRun *run)
 static void
 run_executor(PGL_EXECUTOR_RUN_PARAMETERS)
 {
-	PglRun run = {current, query->estate, ++runs, count, NIL};
+	PglRun run = {
+		.outer = current,
+		.estate = query->estate,
+		.number = ++runs,
+		.count = count,
+		.is_loop = query->dest && query->dest->mydest == DestSPI,
+	};
 
 	current = &run;
 	PG_TRY();

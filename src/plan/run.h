@@ -18,6 +18,7 @@ typedef struct PglRun
 	const EState *estate;
 	uint64 number; /* of this run, in this backend */
 	uint64 count;  /* rows wanted; 0: all */
+	bool is_loop;  /* a procedural language wants them, and goes on as long as it likes */
 	List *scans;   /* PglScanStates that were active in it */
 } PglRun;
 

@@ -11,10 +11,12 @@
 #include "../call/call.h"
 #include "../core/clock.h"
 #include "../pg/compat.h"
+#include "../pg/guc.h"
 #include "scan.h"
 
 /* While others take their time with the rows, answers and requests must not be left lying. */
 #define TURN_EVERY_US INT64_C(2000)
+#define ENOUGH_WINDOWS 2
 
 static Node *create_state(CustomScan *node);
 static void begin(CustomScanState *node, EState *estate, int eflags);
@@ -89,6 +91,17 @@ fetch(PglScanState *scan)
 	pgl_row_advance(scan, row);
 }
 
+/*
+ * Rows that need no call, or whose answers were known, come as fast as they are read.  With nothing
+ * in flight there is no reason to pile them up, beyond what another window of calls may begin with.
+ */
+static bool
+has_plenty(const PglScanState *scan)
+{
+	return scan->in_flight + scan->followers == 0 &&
+		   scan->nrows >= ENOUGH_WINDOWS * pgl_guc_max_concurrency;
+}
+
 /* Keep as many calls in flight as may be: first those of rows that are here, in their order. */
 static void
 fill(PglScanState *scan)
@@ -102,8 +115,8 @@ fill(PglScanState *scan)
 			return;
 		pgl_row_advance(scan, dlist_container(PglRow, open_node, iter.cur));
 	}
-	while (!scan->child_is_done && !scan->has_failed && pgl_step_has_room(scan) &&
-		   pgl_ahead_may_fetch(scan))
+	while (!scan->child_is_done && !scan->has_failed && !has_plenty(scan) &&
+		   pgl_step_has_room(scan) && pgl_ahead_may_fetch(scan))
 	{
 		CHECK_FOR_INTERRUPTS();
 		fetch(scan);

@@ -30,6 +30,7 @@ typedef struct PglStep
 	int16 typlen;
 	bool typbyval;
 	Bitmapset *needs; /* steps whose results it uses */
+	int same_as;      /* an earlier step that makes the same call; -1: none */
 	ExprState *guard; /* NULL: none */
 	bool is_call;
 	ExprState *condition; /* if it is none */
@@ -105,7 +106,7 @@ typedef struct PglScanStats
 struct PglScanState
 {
 	CustomScanState css;
-	PglDemand demand;
+	PglRowDemand demand;
 	int ninputs;
 	int nsteps;
 	PglStep *steps;
@@ -167,7 +168,7 @@ extern void pgl_step_run(PglScanState *scan, PglStepRun *run);
 extern void pgl_step_collect(PglScanState *scan); /* what has come to its end */
 extern void pgl_step_turn(PglScanState *scan);    /* wait until something has */
 extern void pgl_step_cancel(PglScanState *scan, PglStepRun *run);
-extern void pgl_step_raise(PglScanState *scan, PglStepRun *run) pg_attribute_noreturn();
+extern void pgl_step_raise(PglScanState *scan, PglStepRun *run) __attribute__((noreturn));
 
 /* ahead.c */
 extern void pgl_ahead_begin(PglScanState *scan);

@@ -20,6 +20,9 @@
 #include "shadow.h"
 #include "site.h"
 
+/* Calls that wait for the same call of another row cost memory only. */
+#define FOLLOWERS_PER_CALL 4
+
 /* ---- preparing ---- */
 
 /* As the executor does for a function call that it evaluates itself. */
@@ -74,6 +77,20 @@ prepare_call(PglScanState *scan, PglStep *step, Node *node)
 		step->args[step->nargs++] = ExecInitExpr(lfirst(cell), parent);
 }
 
+/* (llm_try_invoke(...)).* is one call site per column. */
+static int
+find_same(const PglProgram *program, int step)
+{
+	int earlier;
+
+	for (earlier = 0; earlier < step; earlier++)
+		if (list_nth_int(program->is_call, earlier) &&
+			equal(list_nth(program->steps, earlier), list_nth(program->steps, step)) &&
+			equal(list_nth(program->guards, earlier), list_nth(program->guards, step)))
+			return earlier;
+	return -1;
+}
+
 void
 pgl_step_begin(PglScanState *scan, EState *estate)
 {
@@ -102,6 +119,9 @@ pgl_step_begin(PglScanState *scan, EState *estate)
 			step->condition = ExecInitExpr((Expr *) node, parent);
 		note_needs(node, &needs);
 		note_needs(guard, &needs);
+		step->same_as = step->is_call ? find_same(&program, i) : -1;
+		if (step->same_as >= 0)
+			needs.needs = bms_add_member(needs.needs, step->same_as);
 		step->needs = needs.needs;
 	}
 }
@@ -132,8 +152,37 @@ bool
 pgl_step_has_room(const PglScanState *scan)
 {
 	if (!pgl_guc_concurrent_scan)
-		return scan->in_flight == 0;
-	return pgl_concurrency_has_room(scan->in_flight);
+		return scan->in_flight + scan->followers == 0;
+	return scan->followers < FOLLOWERS_PER_CALL * pgl_guc_max_concurrency &&
+		   pgl_concurrency_has_room(scan->in_flight);
+}
+
+/* Other steps of the row that make the same call have its value, as a memo would give it to them.
+ */
+static void
+share_value(PglScanState *scan, PglRow *row, int step, Datum value, bool is_null)
+{
+	int i;
+
+	for (i = step + 1; i < scan->nsteps; i++)
+	{
+		if (scan->steps[i].same_as != step)
+			continue;
+		pgl_row_set(scan, row, i, value, is_null);
+		pgl_row_step_ended(scan, &row->steps[i], PGL_STEP_DONE);
+		scan->stats.memo_hits++;
+	}
+}
+
+static int
+count_same(const PglScanState *scan, int step)
+{
+	int n = 0;
+	int i;
+
+	for (i = step + 1; i < scan->nsteps; i++)
+		n += scan->steps[i].same_as == step;
+	return n;
 }
 
 /* The call is done: its value goes into the row, its failure waits for the row's turn. */
@@ -143,6 +192,7 @@ finish(PglScanState *scan, PglStepRun *run)
 	const PglStep *step = &scan->steps[run->step];
 	PglCall *call = run->call;
 	const PglOutcome *outcome = pgl_call_outcome(call);
+	bool is_shared;
 	MemoryContext caller;
 	Datum value;
 
@@ -152,6 +202,7 @@ finish(PglScanState *scan, PglStepRun *run)
 		pgl_row_step_ended(scan, run, PGL_STEP_FAILED);
 		return;
 	}
+	is_shared = pgl_call_share(call, count_same(scan, run->step));
 	ResetExprContext(scan->step_context);
 	caller = MemoryContextSwitchTo(scan->step_context->ecxt_per_tuple_memory);
 	run->call = NULL;
@@ -160,6 +211,8 @@ finish(PglScanState *scan, PglStepRun *run)
 	MemoryContextSwitchTo(caller);
 	pgl_row_set(scan, run->row, run->step, value, step->fcinfo->isnull);
 	pgl_row_step_ended(scan, run, PGL_STEP_DONE);
+	if (is_shared)
+		share_value(scan, run->row, run->step, value, step->fcinfo->isnull);
 }
 
 static void

@@ -28,6 +28,8 @@
 #define NONE (-1)
 #define NOT_TAKEN INT64_C(-1) /* the dimension was not limited when the lease began */
 #define KEEP_BUDGET_US INT64_C(60000000)
+#define DEAF_US \
+	INT64_C(1000000) /* who has not stirred for so long after a wake-up is not listening */
 
 typedef struct PglLimit
 {
@@ -53,9 +55,10 @@ typedef struct PglLimit
 			int64_t prepared_us; /* when a call last asked for it */
 		};
 	};
-	int max_inflight;  /* 0 = not limited */
-	int in_flight;     /* leases on this limit */
-	int64_t loaded_at; /* of the configuration it follows */
+	int max_inflight;         /* 0 = not limited */
+	int in_flight;            /* leases on this limit */
+	PglCongestion congestion; /* of PGL_SCOPE_DOMAIN */
+	int64_t loaded_at;        /* of the configuration it follows */
 	int first_ticket;
 	int lock_holder; /* ticket whose owner holds the advisory lock */
 	int ntickets;
@@ -66,7 +69,9 @@ typedef struct PglTicket
 {
 	bool used;
 	bool by_lock;
+	bool for_window; /* see PglTicketTerms */
 	bool woken;
+	int64_t woken_us;
 	int pid;
 	int proc;
 	int limit;
@@ -80,6 +85,7 @@ typedef struct LimitTable
 	uint64_t next_sequence;
 	int first_free_limit;
 	int nfree_limits;
+	int nwindows; /* domains whose window has a bound */
 	int first_free_ticket;
 } LimitTable;
 
@@ -145,6 +151,7 @@ static bool
 is_idle(const PglLimit *limit, int64_t now_us)
 {
 	return limit->used && limit->in_flight == 0 && limit->ntickets == 0 &&
+		   pgl_congestion_window(&limit->congestion, 0, now_us) == 0 &&
 		   (!limit->has_cost || is_idle_budget(limit, now_us)) &&
 		   (!limit->has_requests || pgl_window_is_idle(&limit->requests, now_us)) &&
 		   (!limit->has_tokens || pgl_window_is_idle(&limit->tokens, now_us));
@@ -154,6 +161,7 @@ static void
 drop_limit(int i)
 {
 	hash_search(index_by_key, &limits[i].key, HASH_REMOVE, NULL);
+	table->nwindows -= limits[i].congestion.window > 0;
 	limits[i].used = false;
 	limits[i].next_free = table->first_free_limit;
 	table->first_free_limit = i;
@@ -298,12 +306,59 @@ judge_budget(const PglBudget *budget, int64_t nano_usd, int64_t now_us, PglLimit
 	verdict->wait_us = Max(wait_us, 0);
 }
 
+static void
+wake(int t)
+{
+	if (!tickets[t].woken)
+		tickets[t].woken_us = pgl_clock_us();
+	tickets[t].woken = true;
+	SetLatch(pgl_proc_latch(tickets[t].proc));
+}
+
+/* Was it woken, and does nothing?  Who sleeps in the lock manager's queue cannot hear. */
+static bool
+is_deaf(const PglTicket *ticket, int64_t now_us)
+{
+	return ticket->woken && !ticket->by_lock && now_us - ticket->woken_us > DEAF_US;
+}
+
+/* The oldest ticket whose owner listens. */
+static int
+first_listening(const PglLimit *limit, int64_t now_us)
+{
+	int t = limit->first_ticket;
+
+	while (t != NONE && is_deaf(&tickets[t], now_us))
+		t = tickets[t].next;
+	return t;
+}
+
+/*
+ * The window of a domain, and its queue: `first` is the ticket ahead, NONE if it is the caller's
+ * turn.  Among those who queue for other things the rules of those things apply.
+ */
+static void
+judge_congestion(const PglLimit *limit, int first, int64_t now_us, PglLimitVerdict *verdict)
+{
+	int64_t wait_us = pgl_congestion_wait(&limit->congestion, limit->in_flight, now_us);
+
+	if (wait_us == 0 && (first == NONE || !tickets[first].for_window))
+		return;
+	/* There is room, by a stall perhaps: the first one takes it, or shows that it is deaf. */
+	if (wait_us == 0)
+		wake(first);
+	verdict->pass = false;
+	verdict->busy = verdict->binding == 0;
+	verdict->window = limit->congestion.window;
+	verdict->look_us = wait_us > 0 ? wait_us : DEAF_US;
+}
+
 void
 pgl_limit_check(int i, const PglDemand *demand, int ticket, int64_t now_us,
 				PglLimitVerdict *verdict)
 {
 	const PglLimit *limit = &limits[i];
-	int first = limit->first_ticket;
+	int first = first_listening(limit, now_us);
 
 	memset(verdict, 0, sizeof(*verdict));
 	verdict->pass = true;
@@ -325,6 +380,8 @@ pgl_limit_check(int i, const PglDemand *demand, int ticket, int64_t now_us,
 		verdict->pass = false;
 		verdict->queued = true;
 	}
+	if (limit->key.scope == PGL_SCOPE_DOMAIN)
+		judge_congestion(limit, verdict->queued ? first : NONE, now_us, verdict);
 }
 
 void
@@ -341,6 +398,13 @@ pgl_limit_check_fresh(const PglLimitSpec *spec, const PglDemand *demand, PglLimi
 		verdict->binding = 1 << PGL_DIM_TOKENS;
 }
 
+/* How many windows have a bound is what pgl_limit_any_window tells. */
+static void
+count_window(int before, int after)
+{
+	table->nwindows += (after > 0) - (before > 0);
+}
+
 PglLimitDebit
 pgl_limit_debit(int i, const PglDemand *demand, int64_t now_us)
 {
@@ -354,29 +418,34 @@ pgl_limit_debit(int i, const PglDemand *demand, int64_t now_us)
 		debit.token_stamp = pgl_window_take(&limit->tokens, demand->tokens, now_us);
 	if (limit->has_cost)
 		debit.epoch = pgl_budget_reserve(&limit->budget, demand->nano_usd);
+	if (limit->congestion.window > 0)
+	{
+		int before = limit->congestion.window;
+
+		pgl_congestion_enter(&limit->congestion, limit->in_flight, now_us);
+		count_window(before, limit->congestion.window);
+	}
 	limit->in_flight++;
 	return debit;
 }
 
-static void
-wake(int t)
-{
-	tickets[t].woken = true;
-	SetLatch(pgl_proc_latch(tickets[t].proc));
-}
-
 /*
- * It is the first one's turn.  If it sleeps in the lock manager's queue it cannot hear us: the
- * holder of the lock, ahead of it there, takes its place.
+ * It is the first one's turn, and that of the first one who listens.  If it sleeps in the lock
+ * manager's queue it cannot hear us: the holder of the lock, ahead of it there, takes its place.
  */
 static void
 wake_first(const PglLimit *limit)
 {
-	if (limit->first_ticket == NONE)
+	int first = limit->first_ticket;
+
+	if (first == NONE)
 		return;
-	wake(limit->first_ticket);
-	if (tickets[limit->first_ticket].by_lock && limit->lock_holder != NONE &&
-		limit->lock_holder != limit->first_ticket)
+	wake(first);
+	first = first_listening(limit, pgl_clock_us());
+	if (first == NONE)
+		return;
+	wake(first);
+	if (tickets[first].by_lock && limit->lock_holder != NONE && limit->lock_holder != first)
 		wake(limit->lock_holder);
 }
 
@@ -392,6 +461,8 @@ pgl_limit_settle(const PglLimitDebit *debit, int requests, int64_t tokens, int64
 		pgl_window_settle(&limit->tokens, debit->token_stamp, debit->demand.tokens, tokens, now_us);
 	if (limit->has_cost)
 		pgl_budget_settle(&limit->budget, debit->epoch, debit->demand.nano_usd, nano_usd, now_us);
+	if (limit->congestion.window > 0)
+		pgl_congestion_leave(&limit->congestion, limit->in_flight, now_us);
 	limit->in_flight--;
 	Assert(limit->in_flight >= 0);
 	wake_first(limit);
@@ -401,6 +472,79 @@ int
 pgl_limit_in_flight(int i)
 {
 	return limits[i].in_flight;
+}
+
+uint32_t
+pgl_limit_epoch(int i)
+{
+	return limits[i].congestion.epoch;
+}
+
+bool
+pgl_limit_throttled(int i, uint32_t epoch, int64_t now_us)
+{
+	PglCongestion *congestion = &limits[i].congestion;
+	int before = congestion->window;
+	bool is_new = pgl_congestion_throttled(congestion, epoch, limits[i].in_flight, now_us);
+
+	count_window(before, congestion->window);
+	return is_new;
+}
+
+bool
+pgl_limit_timed_out(int i, uint32_t epoch, int64_t now_us)
+{
+	PglCongestion *congestion = &limits[i].congestion;
+	int before = congestion->window;
+	bool is_new = pgl_congestion_timed_out(congestion, epoch, limits[i].in_flight, now_us);
+
+	count_window(before, congestion->window);
+	return is_new;
+}
+
+void
+pgl_limit_succeeded(int i, uint32_t epoch, int64_t latency_us, int64_t tokens, int64_t now_us)
+{
+	PglCongestion *congestion = &limits[i].congestion;
+	int before = congestion->window;
+
+	pgl_congestion_succeeded(congestion, epoch, limits[i].in_flight, latency_us, tokens, now_us);
+	count_window(before, congestion->window);
+}
+
+int
+pgl_limit_window(const PglLimitKey *key, int64_t now_us)
+{
+	int i = pgl_limit_peek(key);
+
+	return i == NONE ? 0
+					 : pgl_congestion_window(&limits[i].congestion, limits[i].in_flight, now_us);
+}
+
+bool
+pgl_limit_any_window(void)
+{
+	return table->nwindows > 0;
+}
+
+void
+pgl_limit_lift_windows(uint32_t database, const char *domain)
+{
+	int i;
+
+	pgl_shmem_lock();
+	for (i = 0; i < pgl_guc_max_limits; i++)
+	{
+		PglLimit *limit = &limits[i];
+
+		if (!limit->used || limit->key.scope != PGL_SCOPE_DOMAIN ||
+			limit->key.database != database || (domain && strcmp(limit->name, domain) != 0))
+			continue;
+		count_window(limit->congestion.window, 0);
+		pgl_congestion_lift(&limit->congestion);
+		wake_first(limit);
+	}
+	pgl_shmem_unlock();
 }
 
 int
@@ -476,13 +620,16 @@ link_ticket(int t, int i)
 		wake_first(&limits[i]);
 }
 
-/* Take it out; if it was the first, the next one's turn has come. */
+/*
+ * Take it out.  If it was the first, or has passed one who does not listen, the next one's turn has
+ * come.
+ */
 static void
 unlink_ticket(int t)
 {
 	PglLimit *limit = &limits[tickets[t].limit];
 	int *link = &limit->first_ticket;
-	bool was_first = *link == t;
+	bool was_first = first_listening(limit, pgl_clock_us()) == t || *link == t;
 
 	while (*link != t)
 		link = &tickets[*link].next;
@@ -508,19 +655,21 @@ pgl_ticket_may_lock(int limit, int64_t deadline_us)
 }
 
 int
-pgl_ticket_take(int limit, bool by_lock, int64_t deadline_us)
+pgl_ticket_take(int limit, const PglTicketTerms *terms)
 {
 	int t = table->first_free_ticket;
 
 	if (t == NONE)
 		return PGL_NO_TICKET;
 	table->first_free_ticket = tickets[t].next;
-	tickets[t] = (PglTicket){.used = true,
-							 .by_lock = by_lock,
-							 .pid = MyProcPid,
-							 .proc = pgl_my_proc_number(),
-							 .sequence = table->next_sequence++,
-							 .deadline_us = deadline_us};
+	tickets[t] =
+		(PglTicket){.used = true,
+					.by_lock = terms->by_lock,
+					.for_window = terms->for_window,
+					.pid = MyProcPid,
+					.proc = pgl_my_proc_number(),
+					.sequence = terms->arrival > 0 ? terms->arrival : table->next_sequence++,
+					.deadline_us = terms->deadline_us};
 	link_ticket(t, limit);
 	return t;
 }
@@ -537,18 +686,19 @@ leave_limit(int t)
 }
 
 bool
-pgl_ticket_move(int t, int limit, bool by_lock)
+pgl_ticket_move(int t, int limit, const PglTicketTerms *terms)
 {
+	tickets[t].for_window = terms->for_window;
 	if (tickets[t].limit != limit)
 	{
 		leave_limit(t);
-		tickets[t].by_lock = by_lock;
+		tickets[t].by_lock = terms->by_lock;
 		link_ticket(t, limit);
 	}
 	return tickets[t].by_lock;
 }
 
-void
+uint64_t
 pgl_ticket_drop(int t)
 {
 	Assert(tickets[t].used && tickets[t].pid == MyProcPid);
@@ -556,6 +706,7 @@ pgl_ticket_drop(int t)
 	tickets[t].used = false;
 	tickets[t].next = table->first_free_ticket;
 	table->first_free_ticket = t;
+	return tickets[t].sequence;
 }
 
 void
@@ -596,7 +747,7 @@ pgl_ticket_drop_all_mine(void)
 
 	for (t = 0; t < pgl_guc_max_leases; t++)
 		if (tickets[t].used && tickets[t].pid == MyProcPid)
-			pgl_ticket_drop(t);
+			(void) pgl_ticket_drop(t);
 }
 
 /* Fill one row of the view; window is NULL for the in-flight dimension. */
@@ -619,8 +770,9 @@ fill_view(PglLimitView *row, const PglLimit *limit, PglDimension dimension, cons
 	}
 	else
 	{
-		row->max = limit->max_inflight;
-		row->available = limit->max_inflight - limit->in_flight;
+		row->learnt = limit->max_inflight == 0;
+		row->max = row->learnt ? limit->congestion.window : limit->max_inflight;
+		row->available = row->max - limit->in_flight;
 		row->next_us = row->available > 0 ? 0 : -1;
 	}
 }
@@ -645,8 +797,37 @@ pgl_limit_view(uint32_t database, PglLimitView **rows)
 			fill_view(&out[n++], limit, PGL_DIM_REQUESTS, &limit->requests, now_us);
 		if (limit->has_tokens)
 			fill_view(&out[n++], limit, PGL_DIM_TOKENS, &limit->tokens, now_us);
-		if (limit->max_inflight > 0)
+		if (limit->max_inflight > 0 || limit->congestion.window > 0)
 			fill_view(&out[n++], limit, PGL_DIM_IN_FLIGHT, NULL, now_us);
+	}
+	pgl_shmem_unlock();
+	*rows = out;
+	return n;
+}
+
+int
+pgl_limit_view_windows(uint32_t database, PglWindowView **rows)
+{
+	PglWindowView *out = palloc_extended(sizeof(PglWindowView) * pgl_guc_max_limits,
+										 MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
+	int64_t now_us = pgl_clock_us();
+	int n = 0;
+	int i;
+
+	pgl_shmem_lock();
+	for (i = 0; i < pgl_guc_max_limits; i++)
+	{
+		const PglLimit *limit = &limits[i];
+
+		if (!limit->used || limit->key.database != database || limit->key.scope != PGL_SCOPE_DOMAIN)
+			continue;
+		memcpy(out[n].domain, limit->name, PGL_NAME_SIZE);
+		out[n].in_flight = limit->in_flight;
+		out[n].window = pgl_congestion_window(&limit->congestion, limit->in_flight, now_us);
+		out[n].decreases = limit->congestion.decreases;
+		out[n].last_sign = limit->congestion.last_sign;
+		out[n].decreased_us = now_us - limit->congestion.decreased_us;
+		n++;
 	}
 	pgl_shmem_unlock();
 	*rows = out;

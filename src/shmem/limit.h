@@ -8,14 +8,20 @@
  * changed configuration without forgetting what was used, and is dropped when its slot is needed
  * and nothing would be lost: full windows, no lease, nobody waiting.
  *
+ * The limit of a quota domain has a window of attempts in flight besides, which is not configured
+ * but learnt (core/congestion.h).  Whoever finds it full waits for a place, whatever is configured
+ * about waiting: it is shared by all, and something leaves it soon.
+ *
  * The queue: a call that must wait holds a ticket on the limit that binds it.  Tickets are ordered
  * by arrival; while a limit has tickets, only the oldest may take from it, so that nobody
- * overtakes.
+ * overtakes.  One that was woken and has not stirred for a second is passed over meanwhile: its
+ * backend may be waiting for its client, which does not read.
  */
 #ifndef PGL_SHMEM_LIMIT_H
 #define PGL_SHMEM_LIMIT_H
 
 #include "../core/budget.h"
+#include "../core/congestion.h"
 #include "state.h"
 
 #define PGL_CALL_MAX_LIMITS 16
@@ -92,8 +98,11 @@ typedef struct PglLimitVerdict
 	bool pass;
 	bool never;      /* larger than the capacity: no waiting helps */
 	bool queued;     /* others wait in front */
+	bool busy;       /* only the window of the domain is full, or has a queue */
 	uint8_t binding; /* bit per PglDimension */
+	int window;      /* busy: its size; 0: it has no bound any more */
 	int64_t wait_us; /* until it could pass; 0 with !pass: not known (in flight, or a queue) */
+	int64_t look_us; /* busy: look again then in any case */
 	PglBudgetVerdict budget;
 } PglLimitVerdict;
 
@@ -110,7 +119,19 @@ typedef struct PglLimitView
 	int64_t next_us; /* until one more unit passes; -1 not known */
 	int waiters;
 	bool shadow;
+	bool learnt; /* in flight: the window of a domain */
 } PglLimitView;
+
+/* The window of a quota domain, for llm_breaker. */
+typedef struct PglWindowView
+{
+	char domain[PGL_NAME_SIZE];
+	int in_flight;
+	int window; /* 0: without bound */
+	int64_t decreases;
+	PglCongestionSign last_sign;
+	int64_t decreased_us; /* ago */
+} PglWindowView;
 
 /* A row of llm_budget. */
 typedef struct PglBudgetView
@@ -165,6 +186,20 @@ extern void pgl_limit_settle(const PglLimitDebit *debit, int requests, int64_t t
 extern int pgl_limit_in_flight(int limit); /* locked */
 
 /*
+ * Locked.  The window of a quota domain.  An attempt remembers the epoch in which it was admitted,
+ * and reports what became of it before its debit is settled.  True: it began a congestion event.
+ */
+extern uint32_t pgl_limit_epoch(int limit);
+extern bool pgl_limit_throttled(int limit, uint32_t epoch, int64_t now_us);
+extern bool pgl_limit_timed_out(int limit, uint32_t epoch, int64_t now_us);
+extern void
+pgl_limit_succeeded(int limit, uint32_t epoch, int64_t latency_us, int64_t tokens, int64_t now_us);
+extern int pgl_limit_window(const PglLimitKey *key, int64_t now_us); /* locked; 0: no bound */
+extern bool pgl_limit_any_window(void); /* unlocked read: may any domain have a bound? */
+/* Unlocked.  Lift the windows of that domain (NULL: all of the database). */
+extern void pgl_limit_lift_windows(uint32_t database, const char *domain);
+
+/*
  * Locked.  Make the live limit of a budget, or bring it to the period of its spec; it is not
  * evicted for a minute.  Returns its index, -1 when the table is full.  *loaded: it may be used;
  * otherwise *mark is for pgl_limit_load_budget, to be called once the ledger has been read.
@@ -187,16 +222,26 @@ extern int pgl_limit_reach_budget(int limit, int64_t now_us, PglBudgetVerdict *s
  */
 extern void pgl_limit_reload_budgets(uint32_t database);
 
+typedef struct PglTicketTerms
+{
+	bool by_lock;
+	bool for_window;     /* it waits for a place in the window, and for nothing else */
+	int64_t deadline_us; /* its owner gives up then */
+	uint64_t arrival;    /* its place in the order of arrival; 0: the last */
+} PglTicketTerms;
+
 /*
  * Locked.  Queue for a limit.  A ticket keeps its place in the order of arrival when it moves to
  * another limit.  `by_lock`: its owner sleeps in the queue of the limit's advisory lock, which it
  * may only if nobody ahead of it there can outstay it (pgl_ticket_may_lock).  -1: no slot left.
  */
 extern bool pgl_ticket_may_lock(int limit, int64_t deadline_us);
-extern int pgl_ticket_take(int limit, bool by_lock, int64_t deadline_us);
-extern bool
-pgl_ticket_move(int ticket, int limit, bool by_lock); /* true: it sleeps by lock there */
-extern void pgl_ticket_drop(int ticket);              /* wakes the next */
+extern int pgl_ticket_take(int limit, const PglTicketTerms *terms);
+/* True: it sleeps by lock there. */
+extern bool pgl_ticket_move(int ticket, int limit, const PglTicketTerms *terms);
+/* Wakes the next; returns its place in the order of arrival, for a later ticket of the same call.
+ */
+extern uint64_t pgl_ticket_drop(int ticket);
 /*
  * Locked.  The owner now holds the advisory lock of the limit: its ticket becomes the oldest of
  * those that queue by lock.  The lock manager's queue is the authority among them; this keeps the
@@ -208,7 +253,9 @@ extern void pgl_ticket_drop_all_mine(void);   /* locked; at backend exit */
 
 /* Unlocked: rows of llm_bucket for this database, palloc'ed. */
 extern int pgl_limit_view(uint32_t database, PglLimitView **rows);
-/* The same for llm_budget. */
+/* The same for the windows of domains, */
+extern int pgl_limit_view_windows(uint32_t database, PglWindowView **rows);
+/* and for llm_budget. */
 extern int pgl_limit_view_budgets(uint32_t database, PglBudgetView **rows);
 
 #endif

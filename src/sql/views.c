@@ -8,6 +8,7 @@
 #include "funcapi.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
+#include "utils/timestamp.h"
 #include "utils/tuplestore.h"
 
 #include "../call/queue.h"
@@ -256,7 +257,8 @@ pgl_llm_bucket(PG_FUNCTION_ARGS)
 		put_text(&row, limit->name);
 		put_text(&row, limit->subject);
 		put_text(&row, dimensions[limit->dimension]);
-		put_text(&row, limit->dimension == PGL_DIM_IN_FLIGHT     ? "count"
+		put_text(&row, limit->learnt                             ? "learnt"
+					   : limit->dimension == PGL_DIM_IN_FLIGHT   ? "count"
 					   : limit->window_kind == PGL_WINDOW_STRICT ? "strict"
 																 : "bucket");
 		put_int64(&row, limit->max);
@@ -320,13 +322,41 @@ pgl_llm_budget(PG_FUNCTION_ARGS)
 	PG_RETURN_NULL();
 }
 
+/* The window of a domain; a credential has none, nor has a domain that nobody calls any more. */
+static void
+put_window(Row *row, const PglBreakerView *breaker, const PglWindowView *windows, int nwindows)
+{
+	const PglWindowView *window = NULL;
+	int i;
+
+	for (i = 0; i < nwindows && breaker->scope == PGL_BREAKER_DOMAIN; i++)
+		if (strcmp(windows[i].domain, breaker->name) == 0)
+			window = &windows[i];
+	if (window == NULL)
+	{
+		for (i = 0; i < 5; i++)
+			put_null(row);
+		return;
+	}
+	put(row, Int32GetDatum(window->in_flight));
+	if (window->window > 0)
+		put(row, Int32GetDatum(window->window));
+	else
+		put_null(row);
+	put_int64(row, window->decreases);
+	put_text(row, pgl_congestion_sign_name(window->last_sign));
+	put_time(row, GetCurrentTimestamp() - window->decreased_us, window->decreases > 0);
+}
+
 Datum
 pgl_llm_breaker(PG_FUNCTION_ARGS)
 {
 	static const char *const states[] = {"closed", "open", "half_open", "ramp"};
 	ReturnSetInfo *rsinfo = begin_rows(fcinfo);
 	PglBreakerView *breakers;
+	PglWindowView *windows;
 	int nbreakers = pgl_breaker_view(MyDatabaseId, &breakers);
+	int nwindows = pgl_limit_view_windows(MyDatabaseId, &windows);
 	Row row = {.n = 0};
 	int i;
 
@@ -344,6 +374,7 @@ pgl_llm_breaker(PG_FUNCTION_ARGS)
 		put_ms(&row, breaker->cooling_us);
 		put(&row, Int32GetDatum(breaker->strikes));
 		put(&row, Int32GetDatum(breaker->retry_budget));
+		put_window(&row, breaker, windows, nwindows);
 		emit(rsinfo, &row);
 	}
 	PG_RETURN_NULL();
@@ -352,9 +383,11 @@ pgl_llm_breaker(PG_FUNCTION_ARGS)
 Datum
 pgl_llm_breaker_reset(PG_FUNCTION_ARGS)
 {
+	const char *name = PG_ARGISNULL(0) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(0));
+
 	pgl_shmem_require();
-	PG_RETURN_INT32(pgl_breaker_reset(
-		MyDatabaseId, PG_ARGISNULL(0) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(0))));
+	pgl_limit_lift_windows(MyDatabaseId, name);
+	PG_RETURN_INT32(pgl_breaker_reset(MyDatabaseId, name));
 }
 
 Datum

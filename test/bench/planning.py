@@ -12,7 +12,8 @@ from harness import *
 
 SECONDS = 1                         # of one side of a pair
 TURNS = 2 if QUICK else 6           # pairs per round
-FEW, MANY = (5, 20) if QUICK else (10, 100)    # executions before counting, and counted
+EXECUTIONS = 5 if QUICK else 10     # of each query in a count
+COUNTS = 9                          # the median of so many
 PARTITIONS = 200
 STOCK_PORT = "5433"
 LIBRARIES = {"stock": "", "pgllm": "pgllm"}
@@ -92,25 +93,30 @@ def time_all(figures, noise):
 # ---- instructions ----
 
 def count(data, side, *collect):
-    """Instructions of each query, by its key.
+    """Instructions of one execution of each query, by its key.
 
     One single-user server executes them all.  Callgrind writes what it has counted, and begins anew,
-    whenever pg_sleep is called; that costs every query the same small part of a statement more.
+    whenever pg_sleep is called; that adds the same small part of a statement to every count.  What
+    comes by the clock, as reports of statistics, is in some counts only, and not in their median.
     """
-    mark = "SELECT pg_sleep(0)\n"
-    script = "".join((query + "\n") * FEW + mark + (query + "\n") * MANY + mark
-                     for _, query in QUERIES.values())
+    block = "{query}\n" * EXECUTIONS + "SELECT pg_sleep(0)\n"
     out = data + "/callgrind"
     done = as_server("valgrind", "--tool=callgrind", "--callgrind-out-file=" + out,
                      "--dump-before=pg_sleep", *collect, BINDIR + "/postgres", "--single", "-D", data,
                      "-c", "shared_preload_libraries=" + LIBRARIES[side], "postgres",
-                     input=script, capture_output=True, text=True, cwd=data)
+                     input="".join(block.format(query=query) * (1 + COUNTS)
+                                   for _, query in QUERIES.values()),
+                     capture_output=True, text=True, cwd=data)
     if done.returncode != 0 or "ERROR:" in done.stderr:
         raise RuntimeError("counting instructions failed: " + done.stderr[-2000:])
     counts = {}
     for i, key in enumerate(QUERIES):
-        with open(f"{out}.{2 * i + 2}") as file:
-            counts[key] = int(re.search(r"^totals: (\d+)", file.read(), re.M)[1]) / MANY
+        totals = []
+        # the first block fills caches
+        for dump in range(i * (1 + COUNTS) + 2, (i + 1) * (1 + COUNTS) + 1):
+            with open(f"{out}.{dump}") as file:
+                totals.append(int(re.search(r"^totals: (\d+)", file.read(), re.M)[1]))
+        counts[key] = statistics.median(totals) / EXECUTIONS
     return counts
 
 

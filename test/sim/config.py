@@ -72,6 +72,7 @@ class Quota:
     model: str = "*"
     rpm: int | None = None
     tpm: int | None = None
+    concurrent: int | None = None
 
 
 class Config:
@@ -168,9 +169,9 @@ def compile_model(model_id: str, item: dict[str, Any], defaults: dict[str, Any])
 
 def compile_quota(item: dict[str, Any]) -> Quota:
     quota = build(Quota, item, "quota")
-    for limit in (quota.rpm, quota.tpm):
+    for limit in (quota.rpm, quota.tpm, quota.concurrent):
         if limit is not None and (not isinstance(limit, int) or limit < 0):
-            raise ConfigError("rpm and tpm must be whole numbers, or null for no limit")
+            raise ConfigError("rpm, tpm and concurrent must be whole numbers, or null for no limit")
     return quota
 
 

@@ -1,4 +1,4 @@
-"""Requests and tokens per minute, as Bedrock counts them.
+"""Requests and tokens per minute, as Bedrock counts them, and calls at a time.
 
 Owns: one ``Bucket`` per account, source Region and target id.  The window
 slides: an event counts for exactly ``window`` seconds after its admission, so
@@ -9,7 +9,11 @@ cache writes + maxTokens; settlement replaces the reservation by input + cache
 writes + output x burndown, still dated at the admission.  A call that runs
 longer than the window keeps its reservation until it is settled.
 
-Nothing is debited unless both limits allow it.
+A call is running from its admission to its settlement.  A limit on that is no
+published quota; it stands for the capacity of a service, which is short
+whatever the quotas say.
+
+Nothing is debited unless all limits allow it.
 """
 
 from __future__ import annotations
@@ -35,6 +39,7 @@ class Charge:
         self.settled = False
 
     def settle(self, tokens: int) -> None:
+        self.bucket.running -= not self.settled
         self.bucket.tokens += tokens - self.tokens
         self.tokens = tokens
         self.settled = True
@@ -47,6 +52,8 @@ class Bucket:
         self.requests: deque[float] = deque()
         self.charges: deque[Charge] = deque()
         self.tokens = 0
+        self.running = 0
+        self.most_running = 0
 
     def expire(self, horizon: float) -> None:
         """Forget what was admitted at or before ``horizon``, running calls excepted."""
@@ -66,10 +73,14 @@ class Bucket:
             raise AwsError("ThrottlingException", TOO_MANY_TOKENS)
         if quota.rpm is not None and len(self.requests) >= quota.rpm:
             raise AwsError("ThrottlingException", TOO_MANY_REQUESTS)
+        if quota.concurrent is not None and self.running >= quota.concurrent:
+            raise AwsError("ThrottlingException", TOO_MANY_REQUESTS)
         charge = Charge(self, now, tokens)
         self.requests.append(now)
         self.charges.append(charge)
         self.tokens += tokens
+        self.running += 1
+        self.most_running = max(self.most_running, self.running)
         return charge
 
 
@@ -108,8 +119,9 @@ class Quotas:
             account, region, model = key
             quota = self._most_specific(key) or Quota()
             report.append({"account": account, "region": region, "model": model,
-                           "rpm": quota.rpm, "tpm": quota.tpm,
-                           "requests": len(bucket.requests), "tokens": bucket.tokens})
+                           "rpm": quota.rpm, "tpm": quota.tpm, "concurrent": quota.concurrent,
+                           "requests": len(bucket.requests), "tokens": bucket.tokens,
+                           "running": bucket.running, "most_running": bucket.most_running})
         return report
 
     def _most_specific(self, key: tuple[str, str, str]) -> Quota | None:

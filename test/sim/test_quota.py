@@ -40,6 +40,22 @@ class QuotaTest(SimTest):
             thread.join()
         self.assertEqual(counts, {200: 25, 429: 75})
 
+    def test_concurrent(self) -> None:
+        """Two at a time: the third is throttled, and there is room when one has ended."""
+        self.sim.fresh(quotas=[{"concurrent": 2}], defaults={"latency_ms": 1000})
+        running = [threading.Thread(target=self.sim.converse) for _ in range(2)]
+        for thread in running:
+            thread.start()
+        while self.sim.control("GET", "/stats")["totals"]["in_flight"] < 2:
+            time.sleep(0.01)
+        self.assert_error(self.sim.converse(), 429, "ThrottlingException", "Too many requests")
+        self.assertEqual(self.sim.control("GET", "/stats")["quotas"][0]["running"], 2)
+        for thread in running:
+            thread.join()
+        self.assertEqual(self.sim.converse().status, 200)
+        usage = self.sim.control("GET", "/stats")["quotas"][0]
+        self.assertEqual((usage["running"], usage["most_running"]), (0, 2))
+
     def test_most_specific_quota_wins(self) -> None:
         self.sim.fresh(quotas=[
             {"account": "111111111111", "region": "us-east-1", "model": NOVA, "rpm": 2},

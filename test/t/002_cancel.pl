@@ -68,6 +68,11 @@ setup_mock(
 	a => { parameters => { script => ['hang'], repeat => \1 } },
 	-quota => { max_inflight => 1 },
 	-tenant => { on_limit => 'wait' });
+setup_mock(
+	$node, 'wide',
+	a => { parameters => { script => ['hang'], repeat => \1 } },
+	-quota => { max_inflight => 5 },
+	-tenant => { on_limit => 'wait' });
 setup_mock($node, 'cooling', a => { parameters => { script => ['throttled'], repeat => \1, retry_after_ms => 50000 } });
 
 my ($holder, $front);
@@ -87,6 +92,15 @@ sub occupy
 	$holder = new_session($node, name => 'holder');
 	$holder->start(invoke('queue'));
 	wait_for($node, sub { leases('queue_a') == 1 });
+	return;
+}
+
+# All five places: a statement starts no more than it could have in flight alone.
+sub occupy_wide
+{
+	$holder = new_session($node, name => 'holder');
+	$holder->start(many('wide', 5));
+	wait_for($node, sub { leases('wide_a') == 5 });
 	return;
 }
 
@@ -139,7 +153,7 @@ my @situations = (
 			SELECT i, CASE WHEN i = 1 THEN 'outer' ELSE (llm_invoke_array('wire', ARRAY['a' || i, 'b' || i]))[1] END
 			FROM generate_series(1, 40) AS i$$)},
 	},
-	{ name => 'a batch in a queue', sql => many('queue', 5), before => \&occupy, after => \&vacate, reached => sub { waiters() == 5 } },
+	{ name => 'a batch in a queue', sql => many('wide', 5), before => \&occupy_wide, after => \&vacate, holds => 10, reached => sub { waiters() == 5 } },
 	{ name => 'a batch in the in-process provider', sql => many('mock', 40), reached => sub { leases('mock_a') == 32 } },);
 
 # What the others hold is theirs; nothing of the victim may be left.
@@ -149,7 +163,7 @@ sub nothing_left
 	my ($leases, $waiters, $locks) = (0, 0, 0);
 
 	# an occupied quota: the lease of the call and that of its attempt, perhaps one in the queue
-	$leases = 2 if $holder;
+	$leases = $situation->{holds} // 2 if $holder;
 	$waiters = $locks = 1 if $front;
 	my $held = sub {
 		ask(q{SELECT (SELECT count(*) FROM llm_lease), coalesce(sum(waiters) FILTER (WHERE dimension = 'in_flight'), 0),

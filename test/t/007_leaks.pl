@@ -18,6 +18,7 @@ use Test::More;
 my $WARM_UP = 2000;
 my $CALLS = 8000;
 my $SLACK = 400 * 1024;
+my $WINDOW = 32;
 
 # the same call again and again, except where it is the memo that is looked at
 my $node = pgllm_cluster('leaks', conf => "jit = off\npgllm.memo_size = 0\npgllm.statement_max_calls = -1\n");
@@ -82,7 +83,7 @@ sub memo
 {
 	my ($call) = @_;
 
-	return sub { "SET pgllm.memo_size = '256kB'; SELECT count($call) FROM generate_series(1, $_[0]) AS i" };
+	return sub { "SET pgllm.memo_size = '256kB'; SET work_mem = '64kB'; SELECT count($call) FROM generate_series(1, $_[0]) AS i" };
 }
 
 my @cases = (
@@ -124,7 +125,8 @@ foreach my $case (@cases)
 	my $after = measure($session);
 	cmp_ok($after->{contexts} - $before->{contexts}, '<=', $SLACK, "$name: memory contexts");
 	cmp_ok($after->{resident} - $before->{resident}, '<=', $SLACK, "$name: resident memory");
-	is($after->{descriptors}, $before->{descriptors}, "$name: descriptors");
+	# connections are kept, as many as were ever in use at once
+	cmp_ok($after->{descriptors}, '<=', $before->{descriptors} + $WINDOW, "$name: descriptors");
 	note "$name: contexts $before->{contexts} -> $after->{contexts}, resident $before->{resident} -> $after->{resident}";
 	$session->quit;
 }

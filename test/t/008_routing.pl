@@ -15,7 +15,8 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(sleep);
 
-my $node = pgllm_cluster('routing');
+# one call after the other, so that it is known which of them meets what
+my $node = pgllm_cluster('routing', conf => "pgllm.concurrent_scan = off\n");
 my $simulator = PgllmTest::Simulator->new;
 my $session = new_session($node);
 

@@ -99,6 +99,7 @@ main(void)
 	test_window();
 	test_cause();
 	test_retry();
+	test_congestion();
 	test_hostpolicy();
 	test_ini();
 	test_provider();

@@ -31,6 +31,7 @@ extern int unit_finish(void);
 extern void test_budget(void);
 extern void test_buf(void);
 extern void test_cause(void);
+extern void test_congestion(void);
 extern void test_hostpolicy(void);
 extern void test_ini(void);
 extern void test_json(void);
