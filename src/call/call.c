@@ -17,6 +17,7 @@
 #include "../pg/compat.h"
 #include "../pg/guc.h"
 #include "concurrency.h"
+#include "journal.h"
 #include "state.h"
 
 #define REQUEST_OVERHEAD 4096
@@ -238,6 +239,7 @@ take_order(PglCall *call, const PglCallArgs *args)
 						errdetail("It has %zu bytes; at most %d are sent.", input_bytes,
 								  PGL_MAX_REQUEST_BYTES / 2 - REQUEST_OVERHEAD)));
 	call->plan = pgl_plan_build(args, input_bytes, &call->snapshot);
+	call->uses_journal = pgl_journal_is_wanted(call->plan->tenant, args);
 	pgl_concurrency_note(call->plan);
 }
 
@@ -338,7 +340,10 @@ pgl_call_wait(PglCall *call)
 	while (call->phase != PGL_CALL_DONE)
 	{
 		if (call->phase == PGL_CALL_QUEUED && call->queued_by_lock)
+		{
 			pgl_queue_block(call);
+			pgl_engine_attend();
+		}
 		else
 			pgl_call_drive();
 	}

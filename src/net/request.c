@@ -29,9 +29,9 @@
 #include "transfer.h"
 
 #define DNS_CACHE_S 300L
-#define MAX_IDLE_S 55L       /* servers close idle connections after 60 s and more */
-#define MAX_LIFETIME_S 1800L /* moved endpoints and revoked certificates are noticed */
-#define SAFETY_NET_MS 2000   /* libcurl's own timeout comes this long after our deadline */
+#define MAX_IDLE_S 55L        /* servers close idle connections after 60 s and more */
+#define MAX_LIFETIME_S 1800L  /* moved endpoints and revoked certificates are noticed */
+#define SAFETY_NET_MS 3600000 /* libcurl's own timeout: it does not know of deadlines put off */
 
 /* The empty Expect: keeps large bodies from waiting for "100 Continue". */
 static const char *const own_headers[] = {"Expect:", "User-Agent: pgllm/0.1"};
