@@ -129,6 +129,14 @@ update_packages() {
 	updated=yes
 }
 
+# Where this machine gets Debian from: "URI" of the host's own suite.
+host_mirror() {
+	local codename
+	codename=$(. /etc/os-release && printf '%s' "$VERSION_CODENAME")
+	apt-get indextargets --format '$(ORIGIN) $(CODENAME) $(REPO_URI)' 'Created-By: Packages' |
+		awk -v codename="$codename" '$1 == "Debian" && $2 == codename {print $3; exit}'
+}
+
 # Not Debian: PostgreSQL and the libraries must be there already.
 need_no_packages() {
 	pg_config=${PG_CONFIG:-$(command -v pg_config)} || die "pg_config not found; set PG_CONFIG"
