@@ -5,7 +5,7 @@
 
 # The targets of our own need neither PostgreSQL nor a compiler to begin with: their scripts install
 # what is missing and work on a copy of this tree.
-OWN_TARGETS = help up psql down demo demo-checks check check-matrix bench format lint
+OWN_TARGETS = help up psql down demo demo-checks check check-matrix bench bench-peers format lint
 
 ifneq ($(filter $(OWN_TARGETS),$(MAKECMDGOALS)),)
 
@@ -32,6 +32,8 @@ check-matrix: ## the tests that need a server on every PostgreSQL that Debian ha
 	@test/run/matrix
 bench: ## benchmarks beside rivals
 	@test/bench/run
+bench-peers: ## benchmarks beside pgsql-http, PL/Python, LiteLLM and Portkey (root; half an hour)
+	@test/bench/peers/run
 format: ## let clang-format lay out the C files
 	clang-format -i $(C_FILES)
 lint: ## cppcheck

@@ -54,8 +54,14 @@ def print_machine(missing):
     sys.stdout.flush()
 
 
+def leave(*unused):
+    """Once: `timeout` says it twice, and the second must not break the cleaning up."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sys.exit(143)
+
+
 def main():
-    signal.signal(signal.SIGTERM, lambda *unused: sys.exit(143))
+    signal.signal(signal.SIGTERM, leave)
     processes.raise_file_limit()
     missing = left_out()
     try:

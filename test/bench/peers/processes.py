@@ -86,7 +86,7 @@ class Finished:
 class Server:
     """A server in the background.  `ready` is the path of a GET that tells that it serves."""
 
-    def __init__(self, name, command, port, ready, environment, patience_s=120):
+    def __init__(self, name, command, port, ready, environment, patience_s=300):
         self.name = name
         self.port = port
         self.log = f"{harness.WORK}/out/{name}.log"

@@ -30,18 +30,20 @@ class Race:
         self.failed = {}
         self.broken = {}
 
-    def running(self):
-        return [line for line in self.lines if line.key not in self.broken]
-
-    def attempt(self, line, action):
-        """Run action(); a rival that breaks is out, with its reason, and the others go on."""
+    def attempt(self, line, where, action):
+        """Run action().  A rival that breaks is out of that figure, and begins anew for the next."""
+        if (line.key, where) in self.broken:
+            return None
         try:
             return action()
         except (RuntimeError, OSError, KeyError, ValueError) as error:
             if line.kind == "ours":
                 raise
-            self.broken[line.key] = str(error).strip().splitlines()[-1][:120]
-            print(f"left out from here on: {line.title}: {self.broken[line.key]}", flush=True)
+            reason = (str(error).strip() or type(error).__name__).splitlines()[-1][:120]
+            self.broken[line.key, where] = reason
+            print(f"{line.title}: fails at {where}: {reason}", flush=True)
+            line.end()
+            line.begin()
             return None
 
     def rows_for(self, line, upstream, in_flight):
@@ -80,20 +82,21 @@ class Race:
     def latencies(self):
         for percentile, value in zip(("p50", "p99"), lines.direct_latency(CALLS)):
             self.figures[percentile, "direct"].add(value)
-        for line in self.running():
-            found = self.attempt(line, lambda: line.serial(CALLS))
+        for line in self.lines:
+            found = self.attempt(line, "single calls", lambda: line.serial(CALLS))
             for percentile, value in zip(("p50", "p99"), found or ()):
                 self.figures[percentile, line.key].add(value)
 
     def one_round(self, _):
-        for line in self.running():
-            self.attempt(line, line.begin)
         try:
+            for line in self.lines:
+                line.begin()
             self.latencies()
             for upstream, in_flight in self.courses():
-                for line in self.running():
+                for line in self.lines:
                     if line.concurrent or in_flight in (FAST_IN_FLIGHT, IN_FLIGHT[0]):
-                        self.attempt(line, lambda: self.measure(line, upstream, in_flight))
+                        self.attempt(line, course_name(upstream, in_flight),
+                                     lambda: self.measure(line, upstream, in_flight))
         finally:
             for line in self.lines:
                 line.end()
@@ -113,6 +116,10 @@ class Race:
             self.figure(what, line, upstream, in_flight))
 
 
+def course_name(upstream, in_flight):
+    return f"{0 if upstream == 'fast' else 200} ms, {in_flight} in flight"
+
+
 def times(figure):
     return number(figure.median) + "×" if figure.values else "–"
 
@@ -120,7 +127,7 @@ def times(figure):
 def rate_cell(race, line, upstream, in_flight, ours):
     figure = race.figure("rate", line, upstream, in_flight)
     if not figure.values:
-        return "–"
+        return "fails" if (line.key, course_name(upstream, in_flight)) in race.broken else "–"
     text = number(figure.median)
     if upstream == "slow":
         text += f" ({number(100 * figure.median * DELAY_S / in_flight)} %)"
@@ -151,8 +158,6 @@ def latency_cell(race, line, percentile):
 def line_row(race, line, ours):
     memory = race.figures["memory", line.key]
     title = line.title + ("" if line.concurrent else " [1 in flight]")
-    if line.key in race.broken:
-        return [title, "left out: " + race.broken[line.key]] + ["–"] * 7
     return [title, *(rate_cell(race, line, "slow", n, ours) for n in IN_FLIGHT),
             rate_cell(race, line, "fast", FAST_IN_FLIGHT, ours), cpu_cell(race, line, ours),
             latency_cell(race, line, "p50"), latency_cell(race, line, "p99"),
@@ -172,15 +177,15 @@ def print_race(race, ours, missing):
         note += "\nCalls that failed: " + ", ".join(
             f"{line.title} {race.failed[line.key]}" for line in race.lines if line.key in race.failed)
     print_table("(s1) The same rows, everybody",
-                ["line", *(f"200 ms, {n} in flight" for n in IN_FLIGHT),
-                 f"0 ms, {FAST_IN_FLIGHT} in flight", f"CPU µs/row ({CPU_AT})", "added p50 µs",
+                ["line", *(course_name("slow", n) for n in IN_FLIGHT),
+                 course_name("fast", FAST_IN_FLIGHT), f"CPU µs/row ({CPU_AT})", "added p50 µs",
                  "added p99 µs", "MB"], rows, note)
 
 
 def print_spread(race):
     rows = [[line.title, *(race.figures["rate", line.key, *course] for course in race.courses()),
-             race.figures["all", line.key, "slow", CPU_AT if line.concurrent else IN_FLIGHT[0]]]
-            for line in race.lines if line.key not in race.broken]
+             race.figure("all", line, "slow", CPU_AT)]
+            for line in race.lines]
     print_table("(s2) Spread over the rounds: rows/s, and CPU µs per row",
                 ["line", f"0 ms, {FAST_IN_FLIGHT}", *(f"200 ms, {n}" for n in IN_FLIGHT),
                  f"CPU ({CPU_AT})"], rows)
