@@ -34,6 +34,11 @@ install_wrk() {
 	command -v wrk >/dev/null || need_installed wrk
 }
 
+# What several workers of LiteLLM share their counters through.
+install_redis() {
+	command -v redis-server >/dev/null || need_installed redis-server
+}
+
 install_litellm() {
 	[ ! -e "$litellm_home/.ready" ] || return 0
 	need_installed python3-venv || return 1
@@ -111,6 +116,7 @@ install_rivals() {
 	as_worker touch "$cache/install.log"
 	(install_plpython) || leave_out plpython "postgresql-plpython3-$pg_version is not to be had"
 	(install_wrk) || leave_out wrk "package wrk is not to be had"
+	(install_redis) || leave_out redis "package redis-server is not to be had"
 	(install_http) || leave_out http \
 		"no package postgresql-$pg_version-http, and Debian's source package cannot be downloaded"
 	(install_litellm) || leave_out litellm "litellm[proxy] $litellm_version does not install"

@@ -84,7 +84,8 @@ class Finished:
 
 
 class Server:
-    """A server in the background.  `ready` is the path of a GET that tells that it serves."""
+    """A server in the background.  `ready` is the path of a GET that tells that it serves; None: it
+    does when it accepts a connection."""
 
     def __init__(self, name, command, port, ready, environment, patience_s=300):
         self.name = name
@@ -108,6 +109,9 @@ class Server:
                 raise RuntimeError(f"{self.name} does not start: see {self.log}")
             connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=2)
             try:
+                connection.connect()
+                if path is None:
+                    return
                 connection.request("GET", path)
                 if connection.getresponse().status < 500:
                     return

@@ -18,6 +18,8 @@ from harness import Session, at_once
 
 WARM_UP = "peers.warm-up-v1:0"
 LATENCY = {"latency_ms": 60, "latency_jitter_ms": 40}  # as in the demo
+BEFORE_MINUTE_S = 3
+AFTER_MINUTE_S = 1
 LAST_SECOND = 40  # of a minute; LiteLLM counts by the minute of the clock
 PATIENCE_S = 20   # of LiteLLM's clients
 
@@ -38,6 +40,8 @@ class Pattern:
     expected: str
     callers: dict
     by_caller: bool = False   # what is counted: answers per caller, or requests per model
+    rounds: int | None = None # if not all
+    twice: bool = False       # the same calls again, on the other side of a full minute
 
     def name(self, caller, number):
         return f"{self.key}-{caller}-{number}"
@@ -76,6 +80,8 @@ PATTERNS = [
             by_caller=True),
     Pattern("flood", f"over-admission: {FLOOD_LIMIT} a minute; {FLOOD_CALLS} calls", str(FLOOD_LIMIT),
             {"flood": (FLOOD_CALLS, None, (Model(1, FLOOD_LIMIT),))}),
+    Pattern("edge", f"the same within 5 s, before and after a full minute; {FLOOD_LIMIT} a minute; 2 × 20 calls",
+            str(FLOOD_LIMIT), {"edge": (20, None, (Model(1, FLOOD_LIMIT),))}, rounds=1, twice=True),
 ]
 
 
@@ -99,12 +105,15 @@ class Simulator(processes.Server):
         with opener.open(request, timeout=10) as answer:
             return json.load(answer)
 
-    def served(self):
-        """The model of every request that was answered so far, once none is on its way."""
+    def last(self):
+        return self.control("GET", "/log?since=0")["last"]
+
+    def served_since(self, since):
+        """The model of every request that was answered, once none is on its way."""
         deadline = time.monotonic() + 30
         while self.control("GET", "/stats")["totals"]["in_flight"] and time.monotonic() < deadline:
             time.sleep(0.02)
-        return [entry["modelId"] for entry in self.control("GET", "/log?since=0")["entries"]
+        return [entry["modelId"] for entry in self.control("GET", f"/log?since={since}")["entries"]
                 if entry["status"] == 200]
 
     def url(self):
@@ -153,6 +162,15 @@ class Pgllm:
     def play(self, pattern, number):
         with Session() as session:
             self.declare(session, pattern, number)
+        since = self.simulator.last()
+        calls = self.call_at_once(pattern, number)
+        if pattern.twice:
+            time.sleep(BEFORE_MINUTE_S + AFTER_MINUTE_S)
+            calls += self.call_at_once(pattern, number)
+        return outcome(pattern, number, calls, self.simulator.served_since(since))
+
+    @staticmethod
+    def call_at_once(pattern, number):
         callers = [caller for caller, (calls, _, _) in pattern.callers.items() for _ in range(calls)]
 
         def sql_of(i):
@@ -162,15 +180,17 @@ class Pgllm:
                     "OFFSET 0) AS r")
         rows, _ = at_once(len(callers), sql_of, "SELECT count(*) FROM llm_explain("
                           f"'{pattern.name(callers[0], number)}', 'x')")
-        calls = [(caller, row[0] == "", float(row[1])) for caller, row in zip(callers, rows)]
-        return outcome(pattern, number, calls, self.simulator.served())
+        return [(caller, row[0] == "", float(row[1])) for caller, row in zip(callers, rows)]
 
 
 # ---- LiteLLM ----
 
+HARD = {"routing_strategy": "simple-shuffle", "num_retries": 0,
+        "optional_pre_call_checks": ["enforce_model_rate_limits"]}
 LITELLM_SETTINGS = {
-    "LiteLLM, hard limits": {"routing_strategy": "simple-shuffle", "num_retries": 0,
-                             "optional_pre_call_checks": ["enforce_model_rate_limits"]},
+    "LiteLLM, hard limits": HARD,
+    "LiteLLM, hard limits, 2 workers": {**HARD, "workers": 2},
+    "LiteLLM, hard limits, 2 workers, Redis": {**HARD, "workers": 2, "redis": True},
     "LiteLLM, usage-based routing": {"routing_strategy": "usage-based-routing-v2",
                                      "num_retries": 0},
     "LiteLLM, as in AWS's sample": {"routing_strategy": "simple-shuffle",
@@ -179,10 +199,26 @@ LITELLM_SETTINGS = {
 }
 
 
-class LiteLLM:
-    """The proxy with one worker, as its counters belong to a process."""
+def start_redis():
+    port = processes.free_port()
+    return processes.Server("redis", ["redis-server", "--bind", "127.0.0.1", "--port", str(port),
+                                      "--save", "", "--appendonly", "no"], port, None, {})
 
-    def __init__(self, title, router, simulator, rounds):
+
+def wait_for_second(second):
+    """Of the minute of the clock."""
+    time.sleep((second - time.time()) % 60)
+
+
+class LiteLLM:
+    """The proxy: one worker, as its counters belong to a process, unless the settings say more."""
+
+    def __init__(self, title, settings, simulator, rounds):
+        router = {key: value for key, value in settings.items() if key != "workers"}
+        self.redis = None
+        if router.pop("redis", False):
+            self.redis = start_redis()
+            router |= {"redis_host": "127.0.0.1", "redis_port": self.redis.port}
         self.title = title
         self.simulator = simulator
         deployments = [self.deployment("warm", Model(3, 0), WARM_UP)]
@@ -199,7 +235,7 @@ class LiteLLM:
                             fallbacks.append({name: [later]})
         self.server = gateways.LiteLLM(
             "litellm-" + "".join(letter for letter in title[8:] if letter.isalpha()), deployments,
-            {**router, "fallbacks": fallbacks})
+            {**router, "fallbacks": fallbacks}, workers=settings.get("workers", 1))
         self.ask_at_once(["warm"] * 10)
 
     def deployment(self, name, model, model_id, rpm=None):
@@ -238,12 +274,22 @@ class LiteLLM:
         return results
 
     def play(self, pattern, number):
-        while time.time() % 60 > LAST_SECOND:
-            time.sleep(0.5)
-        results = self.ask_at_once([pattern.name(caller, number) for caller, (calls, _, _)
-                                    in pattern.callers.items() for _ in range(calls)])
+        if pattern.twice:
+            wait_for_second(60 - BEFORE_MINUTE_S)
+        else:
+            while time.time() % 60 > LAST_SECOND:
+                time.sleep(0.5)
+        since = self.simulator.last()
+        names = [pattern.name(caller, number) for caller, (calls, _, _) in pattern.callers.items()
+                 for _ in range(calls)]
+        results = self.ask_at_once(names)
+        if pattern.twice:
+            wait_for_second(AFTER_MINUTE_S)
+            results += self.ask_at_once(names)
         calls = [(name.split("-")[1], ok, seconds) for name, ok, seconds in results]
-        return outcome(pattern, number, calls, self.simulator.served())
+        return outcome(pattern, number, calls, self.simulator.served_since(since))
 
     def stop(self):
         self.server.stop()
+        if self.redis:
+            self.redis.stop()
