@@ -14,7 +14,7 @@ from processes import Server, free_port
 HERE = os.path.dirname(os.path.abspath(__file__))
 LITELLM_HOME = os.environ["PEERS_LITELLM"]
 PORTKEY_HOME = os.environ["PEERS_PORTKEY"]
-MODEL = "bench.model-v1:0"
+MODEL = "amazon.nova-lite-v1:0"  # one that they know: an unknown one costs LiteLLM more
 ACCESS_KEY = "AKIABENCHMARK0000001"
 SECRET_KEY = "benchmark-secret-access-key-of-40-letters"
 SESSION_TOKEN = "t" * 880

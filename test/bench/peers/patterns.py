@@ -9,7 +9,7 @@ import resilience
 from harness import QUICK, Figure, judge, print_table
 from resilience import FLOOD_LIMIT, LITELLM_SETTINGS, PATTERNS
 
-ROUNDS = 2 if QUICK else 5
+ROUNDS = 1 if QUICK else 5
 
 
 def play_all(player):

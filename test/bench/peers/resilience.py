@@ -80,7 +80,7 @@ PATTERNS = [
             by_caller=True),
     Pattern("flood", f"over-admission: {FLOOD_LIMIT} a minute; {FLOOD_CALLS} calls", str(FLOOD_LIMIT),
             {"flood": (FLOOD_CALLS, None, (Model(1, FLOOD_LIMIT),))}),
-    Pattern("edge", f"the same within 5 s, before and after a full minute; {FLOOD_LIMIT} a minute; 2 × 20 calls",
+    Pattern("edge", f"… twice within 5 s, around a full minute; {FLOOD_LIMIT} a minute; 2 × 20 calls",
             str(FLOOD_LIMIT), {"edge": (20, None, (Model(1, FLOOD_LIMIT),))}, rounds=1, twice=True),
 ]
 
