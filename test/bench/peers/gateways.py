@@ -46,7 +46,9 @@ class LiteLLM(Server):
                                             **(settings or {})}}, file, indent=1)
         super().__init__(
             name, [LITELLM_HOME + "/bin/litellm", "--config", path, "--host", "127.0.0.1",
-                   "--port", str(port_number), "--num_workers", str(workers)],
+                   "--port", str(port_number), "--num_workers", str(workers),
+                   # on a busy machine a worker needs longer to come up than the supervisor waits
+                   "--timeout_worker_healthcheck", "120"],
             port_number, "/health/liveliness",
             {"LITELLM_MASTER_KEY": self.master_key, "LITELLM_LOCAL_MODEL_COST_MAP": "True",
              "LITELLM_LOG": "ERROR", "LITELLM_MODE": "PRODUCTION", "HOME": harness.WORK + "/out",

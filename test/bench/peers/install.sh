@@ -1,6 +1,6 @@
 # install.sh — gets the rivals, once, into a cache outside of the tree; to be sourced after lib.sh.
 #
-# The caller has set cache (a directory of the worker's), work and limit_s.  Each install_NAME leaves its rival
+# The caller has set cache (a directory of the worker's) and work.  Each install_NAME leaves its rival
 # under a name that has the version in it, so that a new pin is a new installation, and returns
 # non-zero when it cannot be had: install_rivals notes that in $work/left-out as "name<TAB>reason",
 # and the run goes on without it.  Versions are pinned here and nowhere else.
@@ -60,10 +60,9 @@ install_portkey() {
 		as_worker touch "$portkey_home/.ready"
 }
 
-# apt with lists and a cache of its own, which knows the sources of one suite of the host's mirror.
+# apt with lists and a cache of its own, which knows only what is in sources.list there.
 apt_of_suite() {
 	local state=$cache/apt
-	shift
 	as_guest apt-get -o Dir::Etc::SourceList="$state/sources.list" -o Dir::Etc::SourceParts=/dev/null \
 		-o Dir::State="$state" -o Dir::State::Lists="$state/lists" -o Dir::Cache="$state/cache" \
 		-o Debug::NoLocking=true -o Acquire::Check-Valid-Until=false -qq "$@"
@@ -79,8 +78,8 @@ unpack_http_source() {
 		as_worker rm -rf "$cache/apt"
 		as_worker mkdir -p "$cache/apt/lists/partial" "$cache/apt/cache/archives/partial" "$cache/apt/source"
 		say "deb-src $mirror $suite main" | as_worker tee "$cache/apt/sources.list" >/dev/null
-		apt_of_suite "$suite" update || continue
-		(cd "$cache/apt/source" && apt_of_suite "$suite" source --download-only pgsql-http) || continue
+		apt_of_suite update || continue
+		(cd "$cache/apt/source" && apt_of_suite source --download-only pgsql-http) || continue
 		archive=$(find "$cache/apt/source" -name 'pgsql-http_*.orig.tar.*' -print -quit)
 		[ -n "$archive" ] || continue
 		as_worker mkdir -p "$http_source"

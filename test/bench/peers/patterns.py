@@ -73,7 +73,7 @@ def main(missing):
                 "The upstream takes 60 to 100 ms.")
     for pattern in PATTERNS:
         ours = found["pgllm"][pattern.key]
-        judge(f"pattern {pattern.title.split(':')[0]}: rounds that are right, %", 100,
+        judge(f"limits, {pattern.key}: rounds that are right, %", 100,
               Figure([100 * sum(is_right(pattern, outcome) for outcome in ours) / len(ours)]),
               at_most=False)
     for title, outcomes in found.items():
