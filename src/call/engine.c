@@ -30,7 +30,7 @@ static dlist_head ready = DLIST_STATIC_INIT(ready);
 static dlist_head watched = DLIST_STATIC_INIT(watched); /* wait for the ledger or another call */
 static pairingheap timers = {compare_timers, NULL, NULL};
 static int unfinished = 0;
-static int backing_off = 0; /* in BACKOFF */
+static int backing_off = 0;     /* in BACKOFF */
 static int64_t attended_us = 0; /* when somebody last looked after the calls */
 
 static PglCall *
