@@ -5,7 +5,8 @@
 
 # The targets of our own need neither PostgreSQL nor a compiler to begin with: their scripts install
 # what is missing and work on a copy of this tree.
-OWN_TARGETS = help up psql down demo demo-checks check check-matrix check-postgres bench format lint
+OWN_TARGETS = help up psql down demo demo-checks check check-matrix check-postgres bench bench-peers \
+	format lint
 
 ifneq ($(filter $(OWN_TARGETS),$(MAKECMDGOALS)),)
 
@@ -34,6 +35,8 @@ check-postgres: ## PostgreSQL's own tests on a server with pgllm preloaded, in e
 	@test/run/postgres-suites
 bench: ## benchmarks beside rivals
 	@test/bench/run
+bench-peers: ## benchmarks beside pgsql-http, PL/Python, LiteLLM and Portkey (root; half an hour)
+	@test/bench/peers/run
 format: ## let clang-format lay out the C files
 	clang-format -i $(C_FILES)
 lint: ## cppcheck

@@ -569,7 +569,7 @@ pgl_admit(PglPlan *plan, PglAdmitState *state, bool has_siblings, int64_t now_us
 					   .obstacles = obstacles,
 					   .out = out};
 
-	memset(out, 0, sizeof(*out));
+	memset(out, 0, offsetof(PglAdmission, binding));
 	memset(obstacles, 0, sizeof(PglObstacle) * plan->ncandidates);
 	out->obstacles = obstacles;
 	if (!pgl_lease_available(2) || !make_room(plan, now_us))
@@ -598,7 +598,7 @@ pgl_admit_examine(PglPlan *plan, int64_t now_us, PglObstacle *obstacles, PglAdmi
 					   .out = out};
 	int c;
 
-	memset(out, 0, sizeof(*out));
+	memset(out, 0, offsetof(PglAdmission, binding));
 	memset(obstacles, 0, sizeof(PglObstacle) * plan->ncandidates);
 	pass_call_limits(&decider);
 	pgl_rank_candidates(plan);

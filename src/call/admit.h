@@ -56,9 +56,6 @@ typedef struct PglAdmission
 	bool credential_probe;
 	int domain_limit; /* PGL_DECISION_GO: the live limit of the quota domain */
 	uint32_t epoch;   /* ... and of its window */
-	/* PGL_DECISION_REFUSED: the binding limits. */
-	int nbinding;
-	PglObstacle binding[PGL_MAX_OBSTACLES];
 	/* PGL_DECISION_BLOCKED and EXHAUSTED: per candidate. */
 	PglObstacle *obstacles;
 	/* What to wait for: the limit to queue on (NULL: only time), and until when (0: not known). */
@@ -70,6 +67,9 @@ typedef struct PglAdmission
 	int64_t look_us;     /* while waiting, look again after so long; 0: no need */
 	bool shadow_refusal; /* a shadow limit would have refused */
 	bool over_budget;    /* the attempt exceeds a soft or shadow budget */
+	/* PGL_DECISION_REFUSED: the binding limits.  At the end, as only so many are ever set. */
+	int nbinding;
+	PglObstacle binding[PGL_MAX_OBSTACLES];
 } PglAdmission;
 
 /* A budget that an attempt has brought to a mark: 80 or 100 percent. */

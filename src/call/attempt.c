@@ -299,14 +299,17 @@ settle_attempt(PglCall *call, PglCause cause, const PglBill *bill, const PglReco
 	call->attempt_open = false;
 }
 
+/* A failure is told about, should the call fail in the end. */
 static void
-note_attempt(PglCall *call, PglCause cause)
+note_failure(PglCall *call, PglCause cause)
 {
 	PglAttempt *attempt;
 
 	if (call->nattempts > PGL_CALL_MAX_ATTEMPTS)
 		return;
-	attempt = &call->attempts[call->nattempts - 1];
+	if (call->failures == NULL)
+		call->failures = palloc0(sizeof(PglAttempt) * PGL_CALL_MAX_ATTEMPTS);
+	attempt = &call->failures[call->nattempts - 1];
 	attempt->target = current_target(call);
 	attempt->cause = cause;
 	attempt->status = call->reply.status;
@@ -422,9 +425,10 @@ pgl_attempt_finish(PglCall *call)
 	take_reply(call);
 	cause = call->reply.cause;
 	fresh_credential = retry_with_fresh_credential(call, cause);
-	note_attempt(call, cause);
 	if (cause == PGL_CAUSE_NONE)
 		pgl_outcome_convert(call);
+	else
+		note_failure(call, cause);
 	close_attempt(call, cause, fresh_credential);
 	if (cause == PGL_CAUSE_NONE)
 		pgl_outcome_succeed(call);

@@ -10,7 +10,6 @@
 
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
-#include "utils/fmgrprotos.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
@@ -18,9 +17,27 @@
 #include "../pg/compat.h"
 #include "../pg/guc.h"
 #include "concurrency.h"
+#include "journal.h"
 #include "state.h"
 
 #define REQUEST_OVERHEAD 4096
+#define CALL_BLOCK_SIZE (16 * 1024) /* holds all of an ordinary call */
+#define MAX_SPARE 16                /* so many are over between two turns that start others */
+
+/*
+ * What a finished call leaves to a later one: its memory context with the first block, and its
+ * buffers, all of them empty.  The last one left is the first one taken, as it is still in the
+ * processor's caches.
+ */
+typedef struct Remains
+{
+	MemoryContext context;
+	PglOutgoing outgoing;
+	PglBuf text;
+} Remains;
+
+static Remains spare[MAX_SPARE];
+static int nspare = 0;
 
 static void
 release_calls(ResourceReleasePhase phase, bool isCommit, bool isTopLevel, void *arg)
@@ -67,7 +84,20 @@ make_call_id(unsigned char id[16])
 static char *
 uuid_text(const unsigned char id[16])
 {
-	return DatumGetCString(DirectFunctionCall1(uuid_out, PointerGetDatum(id)));
+	static const char digits[] = "0123456789abcdef";
+	char *id_text = palloc(37);
+	char *to = id_text;
+	int i;
+
+	for (i = 0; i < 16; i++)
+	{
+		if (i == 4 || i == 6 || i == 8 || i == 10)
+			*to++ = '-';
+		*to++ = digits[id[i] >> 4];
+		*to++ = digits[id[i] & 15];
+	}
+	*to = '\0';
+	return id_text;
 }
 
 /* The text in UTF-8, in the current context; throws if it cannot be converted. */
@@ -103,15 +133,49 @@ pgl_call_make_request(const PglCallArgs *args, PglChatRequest *request)
 	request->top_p = args->top_p;
 }
 
+static Remains
+take_remains(void)
+{
+	Remains fresh = {0};
+
+	if (nspare > 0)
+		return spare[--nspare];
+	fresh.context = AllocSetContextCreate(TopMemoryContext, "pgllm call", CALL_BLOCK_SIZE,
+										  CALL_BLOCK_SIZE, ALLOCSET_DEFAULT_MAXSIZE);
+	pgl_outgoing_init(&fresh.outgoing);
+	return fresh;
+}
+
+/* Does not throw.  The call is part of it. */
+static void
+leave_remains(PglCall *call)
+{
+	Remains *remains = &spare[nspare];
+
+	if (nspare == MAX_SPARE)
+	{
+		pgl_outgoing_free(&call->outgoing);
+		pgl_reply_free(&call->reply);
+		MemoryContextDelete(call->context);
+		return;
+	}
+	nspare++;
+	pgl_outgoing_recycle(&call->outgoing);
+	pgl_buf_recycle(&call->reply.text, call->reply.text.max);
+	remains->outgoing = call->outgoing;
+	remains->text = call->reply.text;
+	remains->context = call->context;
+	MemoryContextReset(remains->context);
+}
+
 /* A call that is registered with its resource owner from its first moment, but has no plan yet. */
 static PglCall *
 make_call(void)
 {
-	MemoryContext context =
-		AllocSetContextCreate(TopMemoryContext, "pgllm call", ALLOCSET_START_SMALL_SIZES);
-	PglCall *call = MemoryContextAllocZero(context, sizeof(PglCall));
+	Remains remains = take_remains();
+	PglCall *call = MemoryContextAllocZero(remains.context, sizeof(PglCall));
 
-	call->context = context;
+	call->context = remains.context;
 	call->owner = CurrentResourceOwner;
 	call->candidate = -1;
 	call->admit.call_lease = PGL_NO_LEASE;
@@ -120,8 +184,10 @@ make_call(void)
 	call->admit.first_choice = -1;
 	call->phase = PGL_CALL_ADMITTING;
 	call->slot = call->intent_slot = PGL_NO_SLOT;
-	pgl_outgoing_init(&call->outgoing);
-	pgl_reply_init(&call->reply, (size_t) pgl_guc_response_max_size * 1024);
+	call->outgoing = remains.outgoing;
+	pgl_reply_init(&call->reply, 0);
+	call->reply.text = remains.text;
+	pgl_buf_recycle(&call->reply.text, (size_t) pgl_guc_response_max_size * 1024);
 	pgl_engine_add(call);
 	return call;
 }
@@ -173,6 +239,7 @@ take_order(PglCall *call, const PglCallArgs *args)
 						errdetail("It has %zu bytes; at most %d are sent.", input_bytes,
 								  PGL_MAX_REQUEST_BYTES / 2 - REQUEST_OVERHEAD)));
 	call->plan = pgl_plan_build(args, input_bytes, &call->snapshot);
+	call->uses_journal = pgl_journal_is_wanted(call->plan->tenant, args);
 	pgl_concurrency_note(call->plan);
 }
 
@@ -273,7 +340,10 @@ pgl_call_wait(PglCall *call)
 	while (call->phase != PGL_CALL_DONE)
 	{
 		if (call->phase == PGL_CALL_QUEUED && call->queued_by_lock)
+		{
 			pgl_queue_block(call);
+			pgl_engine_attend();
+		}
 		else
 			pgl_call_drive();
 	}
@@ -300,7 +370,5 @@ pgl_call_free(PglCall *call)
 		pgl_meter_done(call);
 	if (call->snapshot)
 		pgl_catalog_unpin(call->snapshot);
-	pgl_outgoing_free(&call->outgoing);
-	pgl_reply_free(&call->reply);
-	MemoryContextDelete(call->context);
+	leave_remains(call);
 }

@@ -21,6 +21,7 @@
 
 #define FAR_FUTURE_US INT64_C(3600000000)
 #define LEDGER_LOOK_AGAIN_US INT64_C(10000)
+#define ABSENCE_US INT64_C(100000) /* shorter ones are nobody's loss */
 
 static int compare_timers(const pairingheap_node *a, const pairingheap_node *b, void *arg);
 
@@ -29,7 +30,8 @@ static dlist_head ready = DLIST_STATIC_INIT(ready);
 static dlist_head watched = DLIST_STATIC_INIT(watched); /* wait for the ledger or another call */
 static pairingheap timers = {compare_timers, NULL, NULL};
 static int unfinished = 0;
-static int backing_off = 0; /* in BACKOFF */
+static int backing_off = 0;     /* in BACKOFF */
+static int64_t attended_us = 0; /* when somebody last looked after the calls */
 
 static PglCall *
 call_of_timer(pairingheap_node *node)
@@ -66,8 +68,42 @@ pgl_engine_backing_off(void)
 }
 
 void
+pgl_engine_attend(void)
+{
+	attended_us = pgl_clock_us();
+}
+
+/*
+ * A statement with calls in flight may be elsewhere for a while: waiting for the lock of a row, or
+ * for a client that does not read.  The calls did not have that time: what has come meanwhile was
+ * not taken, and what could have gone out was not sent.
+ */
+static void
+forgive_absence(void)
+{
+	int64_t absent_us = pgl_clock_us() - attended_us;
+	dlist_iter iter;
+
+	if (unfinished == 0 || absent_us < ABSENCE_US)
+		return;
+	dlist_foreach (iter, &calls)
+	{
+		PglCall *call = dlist_container(PglCall, node, iter.cur);
+
+		if (call->phase == PGL_CALL_DONE)
+			continue;
+		call->deadline_us += absent_us;
+		call->wait_deadline_us += absent_us;
+		if (call->transfer)
+			pgl_net_postpone(call->transfer, absent_us);
+	}
+}
+
+void
 pgl_engine_add(PglCall *call)
 {
+	forgive_absence();
+	pgl_engine_attend();
 	dlist_push_tail(&calls, &call->node);
 	unfinished++;
 }
@@ -198,7 +234,7 @@ decide_locked(PglCall *call, int64_t now_us, int64_t statement_deadline_us)
 	call->must_wait = false;
 	if (!reserve_record(call))
 	{
-		memset(admission, 0, sizeof(*admission));
+		memset(admission, 0, offsetof(PglAdmission, binding));
 		admission->decision = PGL_DECISION_LEDGER_FULL;
 		return;
 	}
@@ -454,6 +490,7 @@ wait_event_now(void)
 static void
 turn(int64_t until_us)
 {
+	forgive_absence();
 	collect_due(pgl_clock_us());
 	if (!dlist_is_empty(&ready))
 		until_us = 0;
@@ -463,6 +500,7 @@ turn(int64_t until_us)
 	collect_due(pgl_clock_us());
 	while (!dlist_is_empty(&ready))
 		pgl_engine_advance(dlist_container(PglCall, ready_node, dlist_head_node(&ready)));
+	pgl_engine_attend();
 }
 
 void

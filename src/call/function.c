@@ -5,7 +5,9 @@
 
 #include "utils/elog.h"
 
+#include "../catalog/owner.h"
 #include "function.h"
+#include "state.h"
 
 #define MAX_FUNCTIONS 32
 
@@ -53,11 +55,22 @@ is_mistake(int sqlstate)
 	}
 }
 
+/*
+ * How much there is that only an abort clears up: calls that have been accepted, and SQL of ours
+ * that an error has broken off.
+ */
+static uint64
+unfinished_business(void)
+{
+	return (uint64) pgl_engine_unfinished() + pgl_catalog_broken_off();
+}
+
 PglCall *
 pgl_function_start(const PglFunction *function, FunctionCallInfo fcinfo, PglCallGroup *group,
 				   MemoryContext context, ErrorData **mistake)
 {
 	MemoryContext caller = CurrentMemoryContext;
+	uint64 unfinished = unfinished_business();
 	PglCall *volatile call = NULL;
 
 	*mistake = NULL;
@@ -67,7 +80,7 @@ pgl_function_start(const PglFunction *function, FunctionCallInfo fcinfo, PglCall
 	}
 	PG_CATCH();
 	{
-		if (!is_mistake(geterrcode()))
+		if (!is_mistake(geterrcode()) || unfinished_business() != unfinished)
 			PG_RE_THROW();
 		MemoryContextSwitchTo(context);
 		*mistake = CopyErrorData();

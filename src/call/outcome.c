@@ -194,7 +194,7 @@ describe_attempts(StringInfo detail, const PglCall *call)
 
 	for (i = 0; i < Min(call->nattempts, PGL_CALL_MAX_ATTEMPTS); i++)
 	{
-		const PglAttempt *attempt = &call->attempts[i];
+		const PglAttempt *attempt = &call->failures[i];
 
 		begin_sentence(detail);
 		appendStringInfo(detail, "Attempt %d on \"%s\": %s", i + 1, attempt->target->name,
@@ -293,7 +293,7 @@ only_throttled(const PglCall *call)
 
 	for (i = 0; i < Min(call->nattempts, PGL_CALL_MAX_ATTEMPTS); i++)
 	{
-		PglCause cause = call->attempts[i].cause;
+		PglCause cause = call->failures[i].cause;
 
 		if (cause != PGL_CAUSE_THROTTLED && cause != PGL_CAUSE_QUOTA_EXHAUSTED)
 			return false;
@@ -316,7 +316,7 @@ all_attempts_are(const PglCall *call, PglCause cause)
 	int i;
 
 	for (i = 0; i < Min(call->nattempts, PGL_CALL_MAX_ATTEMPTS); i++)
-		if (call->attempts[i].cause != cause)
+		if (call->failures[i].cause != cause)
 			return false;
 	return call->nattempts > 0;
 }

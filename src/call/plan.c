@@ -338,6 +338,7 @@ static void
 fill_candidate(PglPlan *plan, PglCandidate *candidate, const PglRouteEntry *entry,
 			   int asked_max_tokens)
 {
+	memset(candidate, 0, offsetof(PglCandidate, limits));
 	candidate->target = entry->target;
 	candidate->tier = entry->tier;
 	candidate->weight = entry->weight;
@@ -368,14 +369,25 @@ prepare_admission(PglPlan *plan)
 	}
 }
 
+/* Lists of limits have room for more than most calls meet, and are left as they are. */
+static PglPlan *
+make_plan(void)
+{
+	PglPlan *plan = palloc(sizeof(PglPlan));
+
+	memset(plan, 0, offsetof(PglPlan, limits));
+	plan->snapshot = pgl_catalog_pin();
+	plan->database = MyDatabaseId;
+	return plan;
+}
+
 PglPlan *
 pgl_plan_build(const PglCallArgs *args, size_t input_bytes, const PglSnapshot **pinned)
 {
-	PglPlan *plan = palloc0(sizeof(PglPlan));
+	PglPlan *plan = make_plan();
 	int c;
 
-	*pinned = plan->snapshot = pgl_catalog_pin();
-	plan->database = MyDatabaseId;
+	*pinned = plan->snapshot;
 	plan->tenant = find_tenant(plan->snapshot, args->tenant);
 	plan->route = find_route(plan->snapshot, plan->tenant, args->route);
 	if (args->model)
@@ -388,7 +400,7 @@ pgl_plan_build(const PglCallArgs *args, size_t input_bytes, const PglSnapshot **
 	plan->sticky_hash = pgl_catalog_hash(args->sticky_key ? args->sticky_key : plan->tenant->name);
 	plan->input_estimate = pgl_plan_most_input(input_bytes);
 	plan->ncandidates = plan->route->nentries;
-	plan->candidates = palloc0(sizeof(PglCandidate) * plan->ncandidates);
+	plan->candidates = palloc(sizeof(PglCandidate) * plan->ncandidates);
 	for (c = 0; c < plan->ncandidates; c++)
 	{
 		PglCandidate *candidate = &plan->candidates[c];
@@ -404,19 +416,18 @@ pgl_plan_build(const PglCallArgs *args, size_t input_bytes, const PglSnapshot **
 PglPlan *
 pgl_plan_build_probe(const char *name, const PglSnapshot **pinned)
 {
-	PglPlan *plan = palloc0(sizeof(PglPlan));
+	PglPlan *plan = make_plan();
 	PglRoute *route = palloc0(sizeof(PglRoute));
 	const PglTarget *const *targets;
 	int ntargets;
 	int i;
 
-	*pinned = plan->snapshot = pgl_catalog_pin();
-	plan->database = MyDatabaseId;
+	*pinned = plan->snapshot;
 	route->name = "llm_check";
 	route->max_attempts = 1;
 	plan->route = route;
 	plan->input_estimate = TOKENS_OF_FRAME;
-	plan->candidates = palloc0(sizeof(PglCandidate));
+	plan->candidates = palloc(sizeof(PglCandidate));
 	ntargets = pgl_catalog_targets(plan->snapshot, &targets);
 	for (i = 0; i < ntargets && plan->ncandidates == 0; i++)
 		if (strcmp(targets[i]->name, name) == 0)

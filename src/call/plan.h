@@ -38,14 +38,14 @@ typedef struct PglCandidate
 	int max_tokens;         /* sent, and reserved */
 	int64_t reserve_tokens; /* input estimate + max_tokens */
 	int64_t worst_nano_usd; /* most that an attempt may cost; -1: a price is not known */
-	int nlimits;            /* domain (first), target, budgets, and quotas of it alone */
-	PglLimitSpec limits[PGL_CALL_MAX_LIMITS];
 	/* What happened to it in this call. */
 	int tries;
 	int tries_allowed;     /* grows when its failure allows another try on the same target */
 	bool excluded;         /* never again in this call */
 	int64_t not_before_us; /* back-off before another try */
 	int retry_cost;        /* of another try, from the retry budget of its domain; 0: free */
+	int nlimits;           /* domain (first), target, budgets, and quotas of it alone */
+	PglLimitSpec limits[PGL_CALL_MAX_LIMITS];
 } PglCandidate;
 
 typedef struct PglPlan
@@ -55,8 +55,6 @@ typedef struct PglPlan
 	const PglRoute *route;
 	int ncandidates;
 	PglCandidate *candidates; /* by tier, as in the route */
-	int nlimits;              /* limits of tenant and role, the same for all candidates */
-	PglLimitSpec limits[PGL_CALL_MAX_LIMITS];
 	PglPlanBudget *budgets;
 	int64_t reserve_tokens; /* for those limits: the largest of the candidates */
 	int64_t input_estimate;
@@ -69,6 +67,8 @@ typedef struct PglPlan
 	int max_new_limits; /* limits that a decision may have to make */
 	int *order;         /* scratch of admission, which must not allocate under its lock */
 	double *scores;
+	int nlimits; /* limits of tenant and role, the same for all candidates */
+	PglLimitSpec limits[PGL_CALL_MAX_LIMITS];
 } PglPlan;
 
 /*

@@ -140,7 +140,6 @@ try_memo(PglCall *call)
 void
 pgl_share_begin(PglCall *call, const PglCallArgs *args)
 {
-	call->uses_journal = pgl_journal_is_wanted(call->plan->tenant, args);
 	if (args->sample || (pgl_guc_memo_size == 0 && !call->uses_journal))
 	{
 		go_live(call);

@@ -155,7 +155,7 @@ struct PglCall
 	bool is_live; /* it goes, or went, out by itself */
 
 	int nattempts;
-	PglAttempt attempts[PGL_CALL_MAX_ATTEMPTS];
+	PglAttempt *failures; /* by number of the attempt; NULL: none has failed */
 	PglOutcome outcome;
 };
 
@@ -174,6 +174,7 @@ extern void pgl_group_leave(PglCall *call); /* does not throw, as the one before
 
 /* engine.c */
 extern void pgl_engine_watch(PglCall *call); /* until what it waits for has come */
+extern void pgl_engine_attend(void);         /* until now somebody has looked after the calls */
 extern void pgl_engine_add(PglCall *call);
 extern void pgl_engine_remove(PglCall *call);
 extern void pgl_engine_set_timer(PglCall *call, int64_t at_us);

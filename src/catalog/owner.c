@@ -25,6 +25,8 @@
 
 #define EXTENSION_NAME "pgllm"
 
+static uint64_t broken_off = 0;
+
 /* Begin to look for the row of the extension; a NULL snapshot is that of catalogs. */
 static SysScanDesc
 begin_scan(Relation catalog, Snapshot snapshot)
@@ -116,10 +118,20 @@ pgl_catalog_run_as_owner(PglOwnerBody body, void *arg)
 		if (SPI_finish() != SPI_OK_FINISH)
 			elog(ERROR, "could not disconnect from SPI");
 	}
-	PG_FINALLY();
+	PG_CATCH();
 	{
+		broken_off++;
 		AtEOXact_GUC(false, guc_level);
 		SetUserIdAndSecContext(caller, caller_context);
+		PG_RE_THROW();
 	}
 	PG_END_TRY();
+	AtEOXact_GUC(false, guc_level);
+	SetUserIdAndSecContext(caller, caller_context);
+}
+
+uint64_t
+pgl_catalog_broken_off(void)
+{
+	return broken_off;
 }

@@ -24,5 +24,7 @@ extern bool pgl_catalog_may_have_extension(void);
  */
 typedef void (*PglOwnerBody)(const PglExtension *extension, void *arg);
 extern void pgl_catalog_run_as_owner(PglOwnerBody body, void *arg);
+/* How often an error has ended one of them: only an abort tidies up after it. */
+extern uint64_t pgl_catalog_broken_off(void);
 
 #endif

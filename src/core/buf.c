@@ -17,6 +17,7 @@
 
 #define FIRST_CAPACITY ((size_t) 512)
 #define WIPE_ON_GROW_BELOW ((size_t) 64 * 1024)
+#define RECYCLED_CAPACITY ((size_t) 16 * 1024)
 
 /* memset that the optimiser may not drop: the asm claims to read the memory afterwards. */
 static void
@@ -95,6 +96,15 @@ pgl_buf_reset(PglBuf *buf)
 }
 
 void
+pgl_buf_recycle(PglBuf *buf, size_t max)
+{
+	if (buf->cap > RECYCLED_CAPACITY || buf->cap > max)
+		pgl_buf_free(buf);
+	pgl_buf_reset(buf);
+	buf->max = max;
+}
+
+void
 pgl_buf_free(PglBuf *buf)
 {
 	free(buf->data);
@@ -103,10 +113,17 @@ pgl_buf_free(PglBuf *buf)
 
 /* The whole allocation is overwritten: a reset buffer still holds what it held before. */
 void
-pgl_buf_wipe(PglBuf *buf)
+pgl_buf_blank(PglBuf *buf)
 {
 	if (buf->data != NULL)
 		wipe_bytes(buf->data, buf->cap);
+	pgl_buf_reset(buf);
+}
+
+void
+pgl_buf_wipe(PglBuf *buf)
+{
+	pgl_buf_blank(buf);
 	pgl_buf_free(buf);
 }
 

@@ -23,8 +23,11 @@ typedef struct PglBuf
 
 extern void pgl_buf_init(PglBuf *buf, size_t max);
 extern void pgl_buf_reset(PglBuf *buf); /* empty and not failed; keeps the allocation */
+/* Empty, for another use; a block that is too large to keep, or for the new cap, is freed. */
+extern void pgl_buf_recycle(PglBuf *buf, size_t max);
 extern void pgl_buf_free(PglBuf *buf);
-extern void pgl_buf_wipe(PglBuf *buf); /* overwrite, then free */
+extern void pgl_buf_blank(PglBuf *buf); /* overwrite, then reset */
+extern void pgl_buf_wipe(PglBuf *buf);  /* overwrite, then free */
 extern bool pgl_buf_append(PglBuf *buf, const void *bytes, size_t len);
 extern bool pgl_buf_append_str(PglBuf *buf, const char *text);
 extern bool pgl_buf_append_char(PglBuf *buf, char c);

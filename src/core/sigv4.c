@@ -388,11 +388,7 @@ put_canonical_query(PglBuf *out, const char *query)
 
 /* ---- canonical headers ---- */
 
-static bool
-is_blank(char c)
-{
-	return c == ' ' || (c >= '\t' && c <= '\r');
-}
+#define BLANKS " \t\n\v\f\r"
 
 /* Append the value without white space around it and with inner runs of it as one space. */
 static void
@@ -405,15 +401,14 @@ put_header_value(PglBuf *out, const char *value)
 	{
 		const char *word;
 
-		while (is_blank(*pos))
-			pos++;
+		pos += strspn(pos, BLANKS);
 		if (*pos == '\0')
 			return;
 		if (!first)
 			pgl_buf_append_char(out, ' ');
 		first = false;
-		for (word = pos; *pos != '\0' && !is_blank(*pos); pos++)
-			;
+		word = pos;
+		pos += strcspn(pos, BLANKS);
 		pgl_buf_append(out, word, (size_t) (pos - word));
 	}
 }

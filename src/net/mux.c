@@ -33,9 +33,9 @@
 #include "net.h"
 #include "sockets.h"
 
-#define OLDEST_LIBCURL 0x075500   /* 7.85.0: CURLOPT_PROTOCOLS_STR */
-#define EVENT_BATCH 64            /* sockets taken from epoll at once */
-#define LONGEST_DISPATCH_US 10000 /* then interrupts are looked at again */
+#define OLDEST_LIBCURL 0x075500  /* 7.85.0: CURLOPT_PROTOCOLS_STR */
+#define EVENT_BATCH 64           /* sockets taken from epoll at once */
+#define LONGEST_DISPATCH_US 2000 /* then ended calls and interrupts are looked at */
 #define NO_TIMER INT64_MAX
 #define LONGEST_WAIT_US (INT64CONST(3600) * 1000000)
 #define MAX_CONNECTIONS 4096L
@@ -94,29 +94,49 @@ set_timer(CURLM *multi, long timeout_ms, void *arg)
 	return 0;
 }
 
+/* Errors mean that it was closed already, and closing removed it. */
+static void
+unwatch_socket(int fd, PglSocketWatch *watch)
+{
+	(void) epoll_ctl(mux.epoll_fd, EPOLL_CTL_DEL, fd, NULL);
+	if (watch != NULL)
+		watch->events = 0;
+}
+
 /*
  * CURLMOPT_SOCKETFUNCTION: mirror libcurl's interest into epoll.  A refusal by the kernel (out of
  * memory for watches) is not reported: libcurl would declare the whole multi handle dead, whereas
  * the one transfer that stays unwatched ends at its deadline.
+ *
+ * Between two requests a connection stays watched for reading, which saves two system calls a
+ * request.  Only that: a socket that is still connecting may be closed without our knowing, and one
+ * that is not ours (of the resolver) is closed without our knowing as well.
  */
 static int
 watch_socket(CURL *easy, curl_socket_t socket, int what, void *arg, void *per_socket)
 {
-	struct epoll_event event = {0};
+	PglSocketWatch *watch = pgl_socket_watch(socket);
+	struct epoll_event event = {.data.fd = socket};
 
 	if (what == CURL_POLL_REMOVE)
 	{
-		/* ENOENT and EBADF: closed already, and closing removed it. */
-		(void) epoll_ctl(mux.epoll_fd, EPOLL_CTL_DEL, socket, NULL);
+		if (watch != NULL && watch->events == EPOLLIN)
+			watch->is_idle = true;
+		else
+			unwatch_socket(socket, watch);
 		return 0;
 	}
-	event.data.fd = socket;
 	if (what & CURL_POLL_IN)
 		event.events |= EPOLLIN;
 	if (what & CURL_POLL_OUT)
 		event.events |= EPOLLOUT;
-	if (epoll_ctl(mux.epoll_fd, EPOLL_CTL_ADD, socket, &event) != 0 && errno == EEXIST)
-		(void) epoll_ctl(mux.epoll_fd, EPOLL_CTL_MOD, socket, &event);
+	if (watch == NULL || watch->events != event.events)
+	{
+		if (epoll_ctl(mux.epoll_fd, EPOLL_CTL_ADD, socket, &event) != 0 && errno == EEXIST)
+			(void) epoll_ctl(mux.epoll_fd, EPOLL_CTL_MOD, socket, &event);
+	}
+	if (watch != NULL)
+		*watch = (PglSocketWatch){.events = event.events};
 	return 0;
 }
 
@@ -357,13 +377,22 @@ pgl_mux_wait(int64_t wake_us, uint32_t wait_event)
 	CHECK_FOR_INTERRUPTS();
 }
 
-/* Tell libcurl about one ready socket. */
+/*
+ * Tell libcurl about one ready socket.  When an idle one is ready, its peer has closed it or says
+ * something unasked; libcurl finds out before the next request.  Until then nobody listens.
+ */
 static void
 dispatch_socket(const struct epoll_event *event)
 {
+	PglSocketWatch *watch = pgl_socket_watch(event->data.fd);
 	int mask = 0;
 	int running;
 
+	if (watch != NULL && watch->is_idle)
+	{
+		unwatch_socket(event->data.fd, watch);
+		return;
+	}
 	if (event->events & EPOLLIN)
 		mask |= CURL_CSELECT_IN;
 	if (event->events & EPOLLOUT)
@@ -374,8 +403,9 @@ dispatch_socket(const struct epoll_event *event)
 }
 
 /*
- * Batch after batch of ready sockets until none is left or the time is up, for a hundred handshakes
- * take a while.  Those left over are still ready in the next turn, after interrupts.
+ * Batch after batch of ready sockets until none is left or the time is up: a hundred handshakes
+ * take a while, and who has its reply shall not wait for everybody else's before it sends the next
+ * request.  Those left over are still ready in the next turn, after interrupts.
  */
 static void
 dispatch_sockets(int64_t stop_us)

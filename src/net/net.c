@@ -38,6 +38,12 @@ pgl_net_release(PglTransfer *transfer)
 }
 
 void
+pgl_net_postpone(PglTransfer *transfer, int64_t us)
+{
+	transfer->deadline_us += us;
+}
+
+void
 pgl_net_turn(int64_t until_us, uint32_t wait_event)
 {
 	pgl_transfer_admit();

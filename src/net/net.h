@@ -38,7 +38,7 @@ typedef enum PglNetError
 	PGL_NET_OTHER
 } PglNetError;
 
-/* All strings are copied; only the body must stay valid until the transfer ends. */
+/* URL and CA file are copied; headers and body must stay valid until the transfer ends. */
 typedef struct PglHttpRequest
 {
 	const char *url;            /* POST goes here */
@@ -81,6 +81,8 @@ typedef void (*PglTransferDone)(PglTransfer *transfer, void *arg); /* must not t
 extern PglTransfer *pgl_net_start(const PglHttpRequest *request, PglTransferDone done, void *arg);
 extern const PglHttpReply *pgl_net_reply(const PglTransfer *transfer); /* valid once done */
 extern void pgl_net_release(PglTransfer *transfer);
+/* Later by so much; to be done with all transfers alike, as they are kept in order of deadlines. */
+extern void pgl_net_postpone(PglTransfer *transfer, int64_t us);
 /*
  * One turn of the loop: wait until a socket is ready, a transfer's own timer fires, the latch is
  * set or `until_us` is reached; serve interrupts; move transfers; call done callbacks.

@@ -1,16 +1,19 @@
 /*
  * request.c — a PglHttpRequest as options of a libcurl handle.
  *
- * Every option is set for every request, on a handle that is new or reset: nothing of one request
- * can leak into the next.  The choices that protect the database are all here: only https (http for
- * loopback), no redirects, no proxy, netrc or cookies, TLS always verified, and the address policy.
+ * A handle is made for one origin and stays with it.  What all requests to an origin have in common
+ * is set once, `prepare`; whatever may differ between two of them is set for every request, `set`,
+ * and pointers into the caller's memory are taken back when it ends, `unset`: nothing of one
+ * request can leak into the next.  The choices that protect the database are all here: only https
+ * (http for loopback), no redirects, no proxy, netrc or cookies, TLS always verified, and the
+ * address policy.
  *
  * The policy is asked twice.  When a socket is opened, about the resolved address it will connect
  * to; and when the request is about to go out, about the address of the connection it goes out on,
  * which may be a kept one that a shard with wider rights opened.
  *
- * Ownership: URL and CA file are copied by libcurl, header lines by us (they may hold secrets, so
- * they are wiped), the body belongs to the caller.  Nothing throws; callbacks do not palloc.
+ * Ownership: URL and CA file are copied by libcurl; header lines, which may hold secrets, and the
+ * body belong to the caller, who wipes and frees them.  Nothing throws; callbacks do not palloc.
  */
 #include "postgres.h"
 
@@ -25,11 +28,15 @@
 #include "sockets.h"
 #include "transfer.h"
 
-#define USER_AGENT "pgllm/0.1"
 #define DNS_CACHE_S 300L
-#define MAX_IDLE_S 55L       /* servers close idle connections after 60 s and more */
-#define MAX_LIFETIME_S 1800L /* moved endpoints and revoked certificates are noticed */
-#define SAFETY_NET_MS 2000   /* libcurl's own timeout comes this long after our deadline */
+#define MAX_IDLE_S 55L        /* servers close idle connections after 60 s and more */
+#define MAX_LIFETIME_S 1800L  /* moved endpoints and revoked certificates are noticed */
+#define SAFETY_NET_MS 3600000 /* libcurl's own timeout: it does not know of deadlines put off */
+
+/* The empty Expect: keeps large bodies from waiting for "100 Continue". */
+static const char *const own_headers[] = {"Expect:", "User-Agent: pgllm/0.1"};
+
+#define OWN_HEADERS ((int) lengthof(own_headers))
 
 /*
  * HTTP/2 over TLS: a thousand calls share one connection, hence one handshake and one descriptor.
@@ -127,6 +134,8 @@ pgl_request_is_well_formed(const PglHttpRequest *request)
 {
 	int i;
 
+	if (request->nheaders > PGL_TRANSFER_HEADERS - OWN_HEADERS)
+		return false;
 	for (i = 0; i < request->nheaders; i++)
 	{
 		if (strpbrk(request->headers[i], "\r\n") != NULL)
@@ -135,34 +144,20 @@ pgl_request_is_well_formed(const PglHttpRequest *request)
 	return true;
 }
 
-/* Copy the lines, with an empty Expect: so that large bodies do not wait for "100 Continue". */
-static bool
-copy_headers(PglTransfer *transfer, const PglHttpRequest *request)
+/* Chain the lines after those of our own.  libcurl only reads them. */
+static void
+chain_headers(PglTransfer *transfer, const PglHttpRequest *request)
 {
+	struct curl_slist *line = transfer->headers;
 	int i;
 
-	for (i = -1; i < request->nheaders; i++)
+	for (i = 0; i < OWN_HEADERS + request->nheaders; i++, line++)
 	{
-		const char *line = i < 0 ? "Expect:" : request->headers[i];
-		struct curl_slist *longer = curl_slist_append(transfer->headers, line);
-
-		if (longer == NULL)
-			return false;
-		transfer->headers = longer;
+		line->data =
+			(char *) (i < OWN_HEADERS ? own_headers[i] : request->headers[i - OWN_HEADERS]);
+		line->next = line + 1;
 	}
-	return true;
-}
-
-/* Overwrite and free the lines; only once libcurl is done with the handle. */
-void
-pgl_request_wipe_headers(PglTransfer *transfer)
-{
-	struct curl_slist *line;
-
-	for (line = transfer->headers; line != NULL; line = line->next)
-		explicit_bzero(line->data, strlen(line->data));
-	curl_slist_free_all(transfer->headers);
-	transfer->headers = NULL;
+	line[-1].next = NULL;
 }
 
 /* --- options --- */
@@ -175,24 +170,46 @@ pgl_request_wipe_headers(PglTransfer *transfer)
 			code = curl_easy_setopt(easy, option, value); \
 	} while (0)
 
-/* What is sent and where replies go. */
+/* What is sent by this request, and for how long. */
+CURLcode
+pgl_request_set(PglTransfer *transfer, const PglHttpRequest *request)
+{
+	CURL *easy = transfer->easy;
+	CURLcode code = CURLE_OK;
+	int64_t left_ms = (transfer->deadline_us - transfer->started_us) / 1000;
+
+	chain_headers(transfer, request);
+	SET(CURLOPT_URL, request->url);
+	SET(CURLOPT_HTTPHEADER, transfer->headers);
+	SET(CURLOPT_POSTFIELDS, request->body != NULL ? request->body : "");
+	SET(CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t) request->body_len);
+	SET(CURLOPT_MAXFILESIZE_LARGE, (curl_off_t) Min(request->max_reply_bytes, INT64_MAX));
+	SET(CURLOPT_CONNECTTIMEOUT_MS, (long) request->connect_timeout_ms);
+	left_ms = Min(Max(left_ms, 0), INT_MAX - SAFETY_NET_MS);
+	SET(CURLOPT_TIMEOUT_MS, (long) (left_ms + SAFETY_NET_MS));
+	return code;
+}
+
+/* libcurl is done with it: nothing points to the caller's memory any more. */
+void
+pgl_request_unset(PglTransfer *transfer)
+{
+	(void) curl_easy_setopt(transfer->easy, CURLOPT_HTTPHEADER, NULL);
+	(void) curl_easy_setopt(transfer->easy, CURLOPT_POSTFIELDS, "");
+}
+
+/* How requests are sent and where replies go. */
 static CURLcode
-set_exchange(CURL *easy, PglTransfer *transfer, const PglHttpRequest *request)
+set_exchange(CURL *easy, PglTransfer *transfer)
 {
 	CURLcode code = CURLE_OK;
 
-	SET(CURLOPT_URL, request->url);
 	SET(CURLOPT_PATH_AS_IS, 1L); /* the path is signed: not a byte may change */
 	SET(CURLOPT_POST, 1L);
-	SET(CURLOPT_POSTFIELDS, request->body != NULL ? request->body : "");
-	SET(CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t) request->body_len);
-	SET(CURLOPT_HTTPHEADER, transfer->headers);
-	SET(CURLOPT_USERAGENT, USER_AGENT);
 	SET(CURLOPT_HEADERFUNCTION, pgl_reply_take_header);
 	SET(CURLOPT_HEADERDATA, transfer);
 	SET(CURLOPT_WRITEFUNCTION, pgl_reply_take_body);
 	SET(CURLOPT_WRITEDATA, transfer);
-	SET(CURLOPT_MAXFILESIZE_LARGE, (curl_off_t) Min(request->max_reply_bytes, INT64_MAX));
 	SET(CURLOPT_ERRORBUFFER, transfer->reply.error_text);
 	SET(CURLOPT_PRIVATE, transfer);
 	return code;
@@ -228,11 +245,10 @@ set_protection(CURL *easy, PglTransfer *transfer, const PglHttpRequest *request)
 
 /* How the connection behaves. */
 static CURLcode
-set_transport(CURL *easy, PglTransfer *transfer, const PglHttpRequest *request)
+set_transport(CURL *easy, const PglHttpRequest *request)
 {
 	CURLcode code = CURLE_OK;
 	bool may_use_http2 = pgl_request_may_use_http2(request->url);
-	int64_t left_ms = (transfer->deadline_us - transfer->started_us) / 1000;
 
 	SET(CURLOPT_NOSIGNAL, 1L);   /* SIGALRM belongs to PostgreSQL */
 	SET(CURLOPT_QUICK_EXIT, 1L); /* a cancel does not wait for the name server */
@@ -243,27 +259,22 @@ set_transport(CURL *easy, PglTransfer *transfer, const PglHttpRequest *request)
 	SET(CURLOPT_TCP_KEEPALIVE, 1L);
 	SET(CURLOPT_MAXAGE_CONN, MAX_IDLE_S);
 	SET(CURLOPT_MAXLIFETIME_CONN, MAX_LIFETIME_S);
-	SET(CURLOPT_CONNECTTIMEOUT_MS, (long) request->connect_timeout_ms);
-	left_ms = Min(Max(left_ms, 0), INT_MAX - SAFETY_NET_MS);
-	SET(CURLOPT_TIMEOUT_MS, (long) (left_ms + SAFETY_NET_MS));
 	return code;
 }
 
 #undef SET
 
-/* Set every option on transfer->easy, which is new or reset. */
+/* Set what all requests to the origin of `request` have in common, on transfer->easy, which is new.
+ */
 CURLcode
-pgl_request_configure(PglTransfer *transfer, const PglHttpRequest *request)
+pgl_request_prepare(PglTransfer *transfer, const PglHttpRequest *request)
 {
 	CURL *easy = transfer->easy;
-	CURLcode code;
+	CURLcode code = set_exchange(easy, transfer);
 
-	if (!copy_headers(transfer, request))
-		return CURLE_OUT_OF_MEMORY;
-	code = set_exchange(easy, transfer, request);
 	if (code == CURLE_OK)
 		code = set_protection(easy, transfer, request);
 	if (code == CURLE_OK)
-		code = set_transport(easy, transfer, request);
+		code = set_transport(easy, request);
 	return code;
 }

@@ -8,6 +8,8 @@
  * every socket by descriptor number.  A number that no longer has that inode was closed unseen, and
  * is given back when a transfer that opened it ends, or when the number comes up again.
  *
+ * The same table remembers what epoll watches a socket for: see watch_socket in mux.c.
+ *
  * Ownership: the table is malloc'ed, grows with the highest descriptor and lives as long as the
  * backend.  Nothing here throws or pallocs; it runs inside libcurl callbacks.
  */
@@ -25,7 +27,13 @@
 
 #define FIRST_CAPACITY 128
 
-static ino_t *inode_of; /* by descriptor; 0: not one of ours */
+typedef struct Socket
+{
+	ino_t inode; /* 0: not one of ours */
+	PglSocketWatch watch;
+} Socket;
+
+static Socket *sockets; /* by descriptor */
 static int capacity;
 
 /* The inode behind a descriptor if it is a socket, else 0. */
@@ -42,17 +50,17 @@ static bool
 ensure_capacity(int fd)
 {
 	int wanted = Max(capacity, FIRST_CAPACITY);
-	ino_t *grown;
+	Socket *grown;
 
 	if (fd < capacity)
 		return true;
 	while (wanted <= fd)
 		wanted *= 2;
-	grown = realloc(inode_of, wanted * sizeof(ino_t));
+	grown = realloc(sockets, wanted * sizeof(Socket));
 	if (grown == NULL)
 		return false;
-	memset(grown + capacity, 0, (wanted - capacity) * sizeof(ino_t));
-	inode_of = grown;
+	memset(grown + capacity, 0, (wanted - capacity) * sizeof(Socket));
+	sockets = grown;
 	capacity = wanted;
 	return true;
 }
@@ -60,14 +68,14 @@ ensure_capacity(int fd)
 static bool
 is_ours(int fd)
 {
-	return fd >= 0 && fd < capacity && inode_of[fd] != 0;
+	return fd >= 0 && fd < capacity && sockets[fd].inode != 0;
 }
 
 /* Strike a descriptor from the table and give it back to fd.c. */
 static void
 give_back(int fd)
 {
-	inode_of[fd] = 0;
+	sockets[fd] = (Socket){0};
 	ReleaseExternalFD();
 }
 
@@ -77,10 +85,10 @@ remember(int fd)
 {
 	if (!ensure_capacity(fd))
 		return false;
-	if (inode_of[fd] != 0)
+	if (is_ours(fd))
 		give_back(fd); /* the number is new again, so its last owner was closed */
-	inode_of[fd] = socket_inode(fd);
-	return inode_of[fd] != 0;
+	sockets[fd].inode = socket_inode(fd);
+	return is_ours(fd);
 }
 
 /* A new socket, close-on-exec and counted by fd.c; -1 when the process may have no more. */
@@ -119,13 +127,19 @@ pgl_socket_close(void *unused, curl_socket_t fd)
 void
 pgl_socket_reconcile(int fd)
 {
-	if (is_ours(fd) && socket_inode(fd) != inode_of[fd])
+	if (is_ours(fd) && socket_inode(fd) != sockets[fd].inode)
 		give_back(fd);
+}
+
+PglSocketWatch *
+pgl_socket_watch(int fd)
+{
+	return is_ours(fd) ? &sockets[fd].watch : NULL;
 }
 
 void
 pgl_socket_forget_all(void)
 {
 	if (capacity > 0)
-		memset(inode_of, 0, capacity * sizeof(ino_t));
+		memset(sockets, 0, capacity * sizeof(Socket));
 }

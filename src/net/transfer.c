@@ -3,10 +3,13 @@
  *
  * A transfer is malloc'ed and RUNNING from the start, or WAITING while its origin has no room (see
  * origin.c).  It ENDs in exactly one way: libcurl is done with it, its deadline passes, or the
- * connection it counted on fails.  At that moment its libcurl handle goes back to a small pool,
- * its header lines are wiped and it joins the list of those whose done callback is due; the
- * callback is called at the end of the turn, outside libcurl, so it may start new transfers.  The
- * starter releases it in any state; one that is still running is taken away from libcurl.
+ * connection it counted on fails.  At that moment libcurl forgets what it was to send, and it joins
+ * the list of those whose done callback is due; the callback is called at the end of the turn,
+ * outside libcurl, so it may start new transfers.  The starter releases it in any state; one that
+ * is still running is taken away from libcurl.
+ *
+ * What is released is kept IDLE with its libcurl handle, set up for its origin, and used for the
+ * next transfer there: the one used last first, as it is still in the processor's caches.
  *
  * Deadlines are in a pairing heap: the first one costs nothing to find and a transfer that ends in
  * time costs no scan.  Only pgl_transfer_start throws, before anything is started.
@@ -23,14 +26,14 @@
 #include "sockets.h"
 #include "transfer.h"
 
-/* Enough for handles that are released one by one while others start; each has about 7 kB. */
-#define MAX_POOLED 64
+/* As many as statements commonly have in flight; each has about 8 kB, less than its connection. */
+#define MAX_IDLE 256
 
 static int compare_deadlines(const pairingheap_node *a, const pairingheap_node *b, void *arg);
 
 static pid_t owner_pid;
-static CURL *pool[MAX_POOLED];
-static int npooled;
+static dlist_head idle = DLIST_STATIC_INIT(idle); /* the one used last first */
+static int nidle;
 static int in_flight; /* waiting or running */
 static pairingheap deadlines = {.ph_compare = compare_deadlines};
 static dlist_head ended = DLIST_STATIC_INIT(ended);
@@ -54,30 +57,92 @@ forget_after_fork(void)
 	if (owner_pid == MyProcPid)
 		return;
 	owner_pid = MyProcPid;
-	npooled = 0;
+	dlist_init(&idle);
+	nidle = 0;
 	in_flight = 0;
 	pairingheap_reset(&deadlines);
 	dlist_init(&ended);
 	pgl_origin_forget_all();
 }
 
-static CURL *
-take_handle(void)
+static void
+destroy(PglTransfer *transfer)
 {
-	return npooled > 0 ? pool[--npooled] : curl_easy_init();
+	if (transfer->easy != NULL)
+		curl_easy_cleanup(transfer->easy);
+	pgl_buf_free(&transfer->reply.body);
+	free(transfer);
 }
 
-/* Only handles that ended by themselves are kept; one torn out of its work is not trusted. */
+/* Keep it for the origin's next transfer, rather than the one that has been idle for longest. */
 static void
-put_handle(CURL *easy, bool keep)
+keep(PglTransfer *transfer)
 {
-	if (keep && npooled < MAX_POOLED)
+	if (nidle == MAX_IDLE)
 	{
-		curl_easy_reset(easy);
-		pool[npooled++] = easy;
+		PglTransfer *oldest = dlist_tail_element(PglTransfer, ended_node, &idle);
+
+		dlist_delete(&oldest->ended_node);
+		nidle--;
+		destroy(oldest);
 	}
-	else
-		curl_easy_cleanup(easy);
+	pgl_buf_recycle(&transfer->reply.body, transfer->reply.body.max);
+	transfer->state = PGL_TRANSFER_IDLE;
+	dlist_push_head(&idle, &transfer->ended_node);
+	nidle++;
+}
+
+/* NULL: none is idle. */
+static PglTransfer *
+take_idle(const PglOrigin *origin)
+{
+	dlist_iter i;
+
+	dlist_foreach (i, &idle)
+	{
+		PglTransfer *transfer = dlist_container(PglTransfer, ended_node, i.cur);
+
+		if (transfer->origin != origin)
+			continue;
+		dlist_delete(&transfer->ended_node);
+		nidle--;
+		return transfer;
+	}
+	return NULL;
+}
+
+/* A transfer with a handle that is set up for the origin.  NULL, with the reason, on failure. */
+static PglTransfer *
+make_transfer(PglOrigin *origin, const PglHttpRequest *request, CURLcode *code)
+{
+	PglTransfer *transfer = calloc(1, sizeof(PglTransfer));
+
+	*code = CURLE_OUT_OF_MEMORY;
+	if (transfer == NULL)
+		return NULL;
+	transfer->origin = origin;
+	transfer->easy = curl_easy_init();
+	if (transfer->easy != NULL)
+		*code = pgl_request_prepare(transfer, request);
+	if (*code == CURLE_OK)
+		return transfer;
+	destroy(transfer);
+	return NULL;
+}
+
+/* As if new, but for what stays from use to use. */
+static void
+renew(PglTransfer *transfer, size_t max_body)
+{
+	PglOrigin *origin = transfer->origin;
+	CURL *easy = transfer->easy;
+	PglBuf body = transfer->reply.body;
+
+	memset(transfer, 0, sizeof(*transfer));
+	transfer->origin = origin;
+	transfer->easy = easy;
+	pgl_buf_recycle(&body, max_body);
+	transfer->reply.body = body;
 }
 
 /* libcurl may have closed sockets of unfinished connects without telling: see sockets.c. */
@@ -90,7 +155,10 @@ reconcile_sockets(const PglTransfer *transfer)
 		pgl_socket_reconcile(transfer->sockets[i]);
 }
 
-/* End of waiting or running: take the handle away and forget what only it needed. */
+/*
+ * End of waiting or running: off the books.  Only handles whose exchange came to its end are used
+ * again; one that failed, or was torn out of its work, is not trusted.
+ */
 static void
 detach(PglTransfer *transfer, bool keep_handle)
 {
@@ -99,20 +167,14 @@ detach(PglTransfer *transfer, bool keep_handle)
 	pgl_origin_leave(transfer);
 	pairingheap_remove(&deadlines, &transfer->deadline_node);
 	in_flight--;
-	put_handle(transfer->easy, keep_handle);
-	transfer->easy = NULL;
-	pgl_request_wipe_headers(transfer);
-	reconcile_sockets(transfer);
-}
-
-/* Nothing was started: free what was prepared.  Then the caller throws. */
-static void
-discard(PglTransfer *transfer)
-{
-	if (transfer->easy != NULL)
+	if (keep_handle)
+		pgl_request_unset(transfer);
+	else
+	{
 		curl_easy_cleanup(transfer->easy);
-	pgl_request_wipe_headers(transfer);
-	free(transfer);
+		transfer->easy = NULL;
+	}
+	reconcile_sockets(transfer);
 }
 
 /* Hand it to libcurl now, or let it wait for room at its origin.  False: libcurl has no memory. */
@@ -133,26 +195,26 @@ start_if_room(PglTransfer *transfer)
 static PglTransfer *
 prepare(const PglHttpRequest *request, PglTransferDone done, void *arg, CURLcode *code)
 {
-	PglTransfer *transfer = calloc(1, sizeof(PglTransfer));
+	PglOrigin *origin = pgl_origin_find(request);
+	PglTransfer *transfer = origin != NULL ? take_idle(origin) : NULL;
 
 	*code = CURLE_OUT_OF_MEMORY;
+	if (transfer == NULL && origin != NULL)
+		transfer = make_transfer(origin, request, code);
 	if (transfer == NULL)
 		return NULL;
+	renew(transfer, request->max_reply_bytes);
 	transfer->done = done;
 	transfer->arg = arg;
 	transfer->scope = request->scope;
 	transfer->started_us = pgl_clock_us();
 	transfer->deadline_us = request->deadline_us;
-	pgl_buf_init(&transfer->reply.body, request->max_reply_bytes);
-	transfer->easy = take_handle();
-	transfer->origin = pgl_origin_find(request);
-	if (transfer->easy != NULL && transfer->origin != NULL)
-		*code = pgl_request_configure(transfer, request);
+	*code = pgl_request_set(transfer, request);
 	if (*code == CURLE_OK && !start_if_room(transfer))
 		*code = CURLE_OUT_OF_MEMORY;
 	if (*code == CURLE_OK)
 		return transfer;
-	discard(transfer);
+	destroy(transfer);
 	return NULL;
 }
 
@@ -166,7 +228,7 @@ pgl_transfer_start(const PglHttpRequest *request, PglTransferDone done, void *ar
 	pgl_mux_ensure();
 	if (!pgl_request_is_well_formed(request))
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("HTTP header contains a line break")));
+						errmsg("HTTP header contains a line break, or there are too many")));
 	transfer = prepare(request, done, arg, &code);
 	if (transfer == NULL)
 		ereport(ERROR, (errcode(code == CURLE_OUT_OF_MEMORY ? ERRCODE_OUT_OF_MEMORY
@@ -197,7 +259,7 @@ pgl_transfer_admit(void)
 		if (!pgl_mux_add(transfer->easy))
 		{
 			pgl_reply_finish_refused(transfer);
-			end(transfer, true);
+			end(transfer, false);
 			continue;
 		}
 		pgl_origin_leave(transfer);
@@ -237,7 +299,7 @@ pgl_transfer_collect(void)
 		(void) curl_easy_getinfo(easy, CURLINFO_PRIVATE, &owner);
 		transfer = (PglTransfer *) owner;
 		pgl_reply_finish(transfer, code);
-		end(transfer, true);
+		end(transfer, code == CURLE_OK);
 		end_stranded(transfer);
 	}
 }
@@ -291,10 +353,13 @@ pgl_transfer_release(PglTransfer *transfer)
 			dlist_delete(&transfer->ended_node);
 			break;
 		case PGL_TRANSFER_DONE:
+		case PGL_TRANSFER_IDLE:
 			break;
 	}
-	pgl_buf_free(&transfer->reply.body);
-	free(transfer);
+	if (transfer->easy != NULL)
+		keep(transfer);
+	else
+		destroy(transfer);
 }
 
 int64_t

@@ -23,18 +23,26 @@ typedef enum PglTransferState
 	PGL_TRANSFER_WAITING, /* ready to start, when its origin has room */
 	PGL_TRANSFER_RUNNING, /* libcurl has it */
 	PGL_TRANSFER_ENDED,   /* reply complete, done callback still to be called */
-	PGL_TRANSFER_DONE     /* done callback called (or about to return) */
+	PGL_TRANSFER_DONE,    /* done callback called (or about to return) */
+	PGL_TRANSFER_IDLE     /* released, kept for another exchange with its origin */
 } PglTransferState;
 
 #define PGL_TRANSFER_SOCKETS 4
+#define PGL_TRANSFER_HEADERS 24
 
+/*
+ * Transfers are used again, for the same origin: making a handle of libcurl's and setting its
+ * options costs as much as sending a request.
+ */
 struct PglTransfer
 {
-	PglTransferState state;
-	CURL *easy;                 /* NULL once ended */
-	struct curl_slist *headers; /* our copy, wiped when ended; libcurl only points at it */
+	/* What stays from use to use; so does the memory of reply.body. */
 	PglOrigin *origin;
-	dlist_node origin_node; /* while it has not sent its request */
+	CURL *easy; /* NULL: not to be used again */
+
+	PglTransferState state;
+	struct curl_slist headers[PGL_TRANSFER_HEADERS]; /* lines of the caller's, for libcurl */
+	dlist_node origin_node;                          /* while it has not sent its request */
 	PglTransferDone done;
 	void *arg;
 	PglHttpReply reply;
@@ -42,7 +50,7 @@ struct PglTransfer
 	int64_t started_us;
 	int64_t deadline_us;
 	pairingheap_node deadline_node;
-	dlist_node ended_node;
+	dlist_node ended_node; /* among those that ended, or the idle ones */
 
 	/* What the callbacks saw; reply.c turns it into reply.error. */
 	size_t header_bytes;
@@ -69,10 +77,11 @@ extern int64_t pgl_transfer_next_wake_us(void); /* first deadline, or INT64_MAX 
 extern int pgl_transfer_in_flight(void);
 
 /* request.c */
-extern CURLcode pgl_request_configure(PglTransfer *transfer, const PglHttpRequest *request);
+extern CURLcode pgl_request_prepare(PglTransfer *transfer, const PglHttpRequest *request);
+extern CURLcode pgl_request_set(PglTransfer *transfer, const PglHttpRequest *request);
+extern void pgl_request_unset(PglTransfer *transfer);
 extern bool pgl_request_may_use_http2(const char *url);
 extern bool pgl_request_is_well_formed(const PglHttpRequest *request);
-extern void pgl_request_wipe_headers(PglTransfer *transfer);
 
 /* reply.c: callbacks of libcurl (no throw, no palloc) and the verdict */
 extern size_t pgl_reply_take_header(char *data, size_t size, size_t count, void *transfer);

@@ -56,6 +56,7 @@ pgl_row_make(PglScanState *scan, TupleTableSlot *input)
 
 	copy_input(scan, row->slot, input);
 	row->is_open = false;
+	row->number = scan->stats.rows;
 	row->unfinished = row->failed = scan->nsteps;
 	row->bytes = 0;
 	for (i = 0; i < scan->nsteps; i++)
@@ -159,6 +160,7 @@ pgl_row_step_ended(PglScanState *scan, PglStepRun *run, PglStepState state)
 	if (state == PGL_STEP_FAILED)
 	{
 		row->failed = Min(row->failed, run->step);
+		scan->failed = scan->has_failed ? Min(scan->failed, row->number) : row->number;
 		scan->has_failed = true;
 	}
 }
@@ -174,13 +176,21 @@ has_what_it_needs(const PglScanState *scan, const PglRow *row, int step)
 	return true;
 }
 
-/* Steps need earlier steps only, so one pass is enough.  What comes after a failure is not run. */
+/*
+ * Steps need earlier steps only, so one pass is enough.  What comes after a failure is not run, in
+ * this row or in another: the failure is raised first.
+ */
 void
 pgl_row_advance(PglScanState *scan, PglRow *row)
 {
 	bool needs_room = false;
 	int i;
 
+	if (scan->has_failed && row->number > scan->failed)
+	{
+		set_open(scan, row, false);
+		return;
+	}
 	for (i = 0; i < row->failed && i < scan->nsteps; i++)
 	{
 		PglStepRun *run = &row->steps[i];

@@ -70,7 +70,8 @@ struct PglRow
 {
 	dlist_node node; /* in the ring */
 	dlist_node open_node;
-	bool is_open; /* has a step that only needs room */
+	bool is_open;  /* has a step that only needs room */
+	uint64 number; /* of the rows fetched */
 	TupleTableSlot *slot;
 	int unfinished; /* steps neither DONE nor FAILED */
 	int failed;     /* first step that FAILED; number of steps: none */
@@ -123,6 +124,7 @@ struct PglScanState
 	Size bytes;
 	bool child_is_done;
 	bool has_failed; /* a row in the ring: no more are fetched */
+	uint64 failed;   /* number of the first one: nothing more is done for those after it */
 
 	/* Calls. */
 	PglCallGroup *calls;

@@ -16,6 +16,7 @@
  */
 #include "provider.h"
 
+#include <stdint.h>
 #include <string.h>
 
 #define MAX_URL_BYTES 8192     /* a model id of 2048 bytes, each as %XX, and a host */
@@ -85,6 +86,16 @@ pgl_outgoing_reset(PglOutgoing *out)
 }
 
 void
+pgl_outgoing_recycle(PglOutgoing *out)
+{
+	pgl_buf_recycle(&out->url, out->url.max);
+	pgl_buf_recycle(&out->path, out->path.max);
+	pgl_buf_recycle(&out->body, out->body.max);
+	pgl_buf_blank(&out->headers);
+	out->nheaders = 0;
+}
+
+void
 pgl_outgoing_free(PglOutgoing *out)
 {
 	pgl_buf_free(&out->url);
@@ -94,32 +105,46 @@ pgl_outgoing_free(PglOutgoing *out)
 	out->nheaders = 0;
 }
 
-/* Tab included: a value of ours never needs one. */
+/*
+ * Tab included: a value of ours never needs one.  Eight bytes at a time, as session tokens are
+ * long: subtracting 0x20 borrows from the top bit of a byte below it, flipping 0x7F makes it zero,
+ * and bytes from 0x80 on are taken out.  A borrow goes no further than a byte that counts anyway.
+ */
 static bool
-has_control_character(const char *text)
+has_control_character(const char *text, size_t len)
 {
-	for (; *text != '\0'; text++)
+	const uint64_t ones = UINT64_C(0x0101010101010101);
+	uint64_t found = 0;
+	uint64_t word;
+
+	while (len > 0)
 	{
-		if ((unsigned char) *text < 0x20 || *text == 0x7F)
-			return true;
+		size_t step = len < sizeof(word) ? len : sizeof(word);
+
+		word = ones * ' ';
+		memcpy(&word, text, step);
+		found |= ((word - ones * 0x20) | ((word ^ (ones * 0x7F)) - ones)) & ~word;
+		text += step;
+		len -= step;
 	}
-	return false;
+	return (found & (ones * 0x80)) != 0;
 }
 
 bool
 pgl_outgoing_add_header(PglOutgoing *out, const char *name, const char *value)
 {
-	size_t len = strlen(name) + strlen(value) + 3; /* ": " and the NUL */
+	size_t name_len = strlen(name);
+	size_t value_len = strlen(value);
 
-	if (out->nheaders >= PGL_MAX_HEADERS || len > out->headers.max - out->headers.len)
+	if (out->nheaders >= PGL_MAX_HEADERS ||
+		name_len + value_len + 3 > out->headers.max - out->headers.len) /* ": " and the NUL */
 		return false;
-	if (name[0] == '\0' || has_control_character(name) || strchr(name, ':') != NULL ||
-		has_control_character(value))
+	if (name_len == 0 || has_control_character(name, name_len) || strchr(name, ':') != NULL ||
+		has_control_character(value, value_len))
 		return false;
-	pgl_buf_append_str(&out->headers, name);
-	pgl_buf_append_str(&out->headers, ": ");
-	pgl_buf_append_str(&out->headers, value);
-	if (!pgl_buf_append_char(&out->headers, '\0'))
+	pgl_buf_append(&out->headers, name, name_len);
+	pgl_buf_append(&out->headers, ": ", 2);
+	if (!pgl_buf_append(&out->headers, value, value_len + 1)) /* with its NUL */
 		return false;
 	out->nheaders++;
 	return true;

@@ -112,7 +112,9 @@ extern const PglProvider pgl_provider_mock;
 /* Shared by providers. */
 extern void pgl_outgoing_init(PglOutgoing *out);
 extern void pgl_outgoing_reset(PglOutgoing *out); /* empty, for another target; build does it */
-extern void pgl_outgoing_free(PglOutgoing *out);  /* wipes: headers hold credentials */
+/* Both wipe the headers, which hold credentials. */
+extern void pgl_outgoing_recycle(PglOutgoing *out); /* empty, for another call */
+extern void pgl_outgoing_free(PglOutgoing *out);
 /* False, adding nothing, if there are too many or the text would not be one header line. */
 extern bool pgl_outgoing_add_header(PglOutgoing *out, const char *name, const char *value);
 extern int pgl_outgoing_headers(const PglOutgoing *out, const char *lines[PGL_MAX_HEADERS]);

@@ -13,7 +13,7 @@ ROUNDS = int(os.environ["BENCH_ROUNDS"])
 QUICK = os.environ["BENCH_QUICK"] == "1"
 INSIDE = os.environ["BENCH_INSIDE"] == "1"
 SERVER_USER = os.environ["BENCH_USER"]
-SOCKET = WORK + "/sock"
+SOCKET = os.environ.get("BENCH_SOCKET", WORK + "/sock")
 SPIN_ROUNDS = 60_000_000
 
 
@@ -76,11 +76,16 @@ class Session:
         self.close()
 
 
-def at_once(count, sql_of):
-    """Run sql_of(i) in `count` sessions that start together.  Their first rows, and the seconds."""
+def at_once(count, sql_of, warm_up=None):
+    """Run sql_of(i) in `count` sessions that start together.  Their first rows, and the seconds.
+
+    `warm_up` is what each session runs before.
+    """
     with Session() as starter:
         starter.run("SELECT pg_advisory_lock(1)")
         sessions = [Session() for _ in range(count)]
+        for session in sessions if warm_up else []:
+            session.run(warm_up)
         for i, session in enumerate(sessions):
             session.send("SELECT pg_advisory_lock_shared(1) IS NULL")
             session.send(sql_of(i))

@@ -22,6 +22,7 @@
 #include "../pg/compat.h"
 
 PG_FUNCTION_INFO_V1(bench_calls);
+PG_FUNCTION_INFO_V1(bench_cpu);
 PG_FUNCTION_INFO_V1(bench_nop);
 PG_FUNCTION_INFO_V1(bench_statement);
 
@@ -109,6 +110,13 @@ bench_calls(PG_FUNCTION_ARGS)
 	values[1] = Float8GetDatum(each[(int64) calls * 99 / 100]);
 	values[2] = Float8GetDatum(each[calls - 1]);
 	return form_row(fcinfo, values);
+}
+
+/* bench_cpu() → µs that this backend, with all its threads, has used so far */
+Datum
+bench_cpu(PG_FUNCTION_ARGS)
+{
+	return Float8GetDatum((float8) cpu_us());
 }
 
 /* bench_statement(sql) → wall_us, cpu_us, first column of the first row as bigint */
