@@ -204,16 +204,57 @@ note_plan(Plan *plan, void *context)
 		note_subplans((Node *) ((CustomScan *) plan)->custom_exprs, context);
 }
 
+/* ---- batches ---- */
+
+static void
+note_locks(Plan *plan, void *context)
+{
+	bool *may_wait = context;
+
+	if (IsA(plan, ModifyTable))
+		*may_wait |= ((ModifyTable *) plan)->operation != CMD_INSERT ||
+					 ((ModifyTable *) plan)->onConflictAction == ONCONFLICT_UPDATE;
+}
+
+/* Rows that are locked, other than by an INSERT, may be locked by others. */
+static bool
+may_wait_for_locks(PlannedStmt *statement)
+{
+	bool may_wait = false;
+	ListCell *cell;
+
+	foreach (cell, statement->rowMarks)
+	{
+		PlanRowMark *mark = lfirst_node(PlanRowMark, cell);
+
+		may_wait |=
+			RowMarkRequiresRowShareLock(mark->markType) && mark->waitPolicy == LockWaitBlock;
+	}
+	if (!may_wait)
+		pgl_walk_statement(statement, note_locks, &may_wait);
+	return may_wait;
+}
+
+static void
+set_in_batches(Plan *plan, void *context)
+{
+	if (pgl_node_is(plan))
+		pgl_node_set_in_batches((CustomScan *) plan, *(bool *) context);
+}
+
 void
 pgl_demand_set(PlannedStmt *statement)
 {
 	SubplanDemands subplans = {list_length(statement->subplans), NULL};
 	ListCell *cell;
 	int i = 0;
+	bool in_batches;
 
 	subplans.demands = palloc0(sizeof(PglRowDemand) * Max(subplans.n, 1));
 	pgl_walk_statement(statement, note_plan, &subplans);
 	visit(statement->planTree, PGL_DEMAND_RUN_ROWS);
 	foreach (cell, statement->subplans)
 		visit(lfirst(cell), subplans.demands[i++]);
+	in_batches = may_wait_for_locks(statement);
+	pgl_walk_statement(statement, set_in_batches, &in_batches);
 }

@@ -20,7 +20,7 @@ enum
 
 enum
 {
-	PRIVATE_NUMBERS, /* number of inputs, demand */
+	PRIVATE_NUMBERS, /* number of inputs, demand, whether in batches */
 	PRIVATE_IS_CALL
 };
 
@@ -96,7 +96,7 @@ pgl_node_make(Plan *child, List *targetlist, List *qual, const PglProgram *progr
 	node->custom_scan_tlist = describe_row(child, program);
 	node->custom_exprs = list_make3(program->steps, program->guards, NIL);
 	node->custom_private =
-		list_make2(list_make2_int(program->ninputs, PGL_DEMAND_UNKNOWN), program->is_call);
+		list_make2(list_make3_int(program->ninputs, PGL_DEMAND_UNKNOWN, false), program->is_call);
 	node->methods = &pgl_scan_methods;
 	return node;
 }
@@ -151,6 +151,18 @@ pgl_node_set_demand(CustomScan *node, PglRowDemand demand, Node *limit_count, No
 	list_nth_cell(node->custom_exprs, EXPRS_LIMIT)->ptr_value =
 		demand == PGL_DEMAND_LIMITED ? list_make2(copyObject(limit_count), copyObject(limit_offset))
 									 : NIL;
+}
+
+bool
+pgl_node_in_batches(const CustomScan *node)
+{
+	return lthird_int(list_nth(node->custom_private, PRIVATE_NUMBERS));
+}
+
+void
+pgl_node_set_in_batches(CustomScan *node, bool in_batches)
+{
+	lthird_int(list_nth(node->custom_private, PRIVATE_NUMBERS)) = in_batches;
 }
 
 static Node *

@@ -36,6 +36,9 @@ extern PglProgram pgl_node_program(const CustomScan *node); /* lists are the nod
 extern PglRowDemand pgl_node_demand(const CustomScan *node);
 extern void
 pgl_node_set_demand(CustomScan *node, PglRowDemand demand, Node *limit_count, Node *limit_offset);
+/* Whether others' locks may be waited for while rows are fetched or after they are emitted. */
+extern bool pgl_node_in_batches(const CustomScan *node);
+extern void pgl_node_set_in_batches(CustomScan *node, bool in_batches);
 extern Node *pgl_node_limit_count(const CustomScan *node);
 extern Node *pgl_node_limit_offset(const CustomScan *node);
 /* Targets that pass the columns of `below` through, as Vars of this kind, with their labels. */

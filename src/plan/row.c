@@ -90,6 +90,12 @@ set_open(PglScanState *scan, PglRow *row, bool is_open)
 	row->is_open = is_open;
 }
 
+void
+pgl_row_defer(PglScanState *scan, PglRow *row)
+{
+	set_open(scan, row, true);
+}
+
 /* Results are chunks of their own; inputs belong to the slot. */
 static void
 free_results(PglScanState *scan, PglRow *row)

@@ -15,8 +15,11 @@
 #include "scan.h"
 
 /* While others take their time with the rows, answers and requests must not be left lying. */
-#define TURN_EVERY_US INT64_C(2000)
+#define TURN_EVERY_US INT64_C(1000)
 #define ENOUGH_WINDOWS 2
+/* A batch has so many windows of rows, that its last calls, when few are left, count for little. */
+#define BATCH_WINDOWS 8
+#define BATCH_MEMORY 4 /* part of work_mem for its rows; prompts, requests and answers follow */
 
 static Node *create_state(CustomScan *node);
 static void begin(CustomScanState *node, EState *estate, int eflags);
@@ -70,26 +73,60 @@ begin(CustomScanState *node, EState *estate, int eflags)
 	scan->row_memory =
 		AllocSetContextCreate(estate->es_query_cxt, "pgllm rows", ALLOCSET_DEFAULT_SIZES);
 	scan->calls = pgl_call_group_make();
+	scan->in_batches = pgl_node_in_batches(plan);
 	pgl_step_begin(scan, estate);
 	pgl_ahead_begin(scan);
 }
 
 /* ---- the loop ---- */
 
-static void
+/* The next row of the child; NULL: there is none. */
+static PglRow *
 fetch(PglScanState *scan)
 {
 	TupleTableSlot *input = ExecProcNode(outerPlanState(scan));
-	PglRow *row;
 
-	if (TupIsNull(input))
-	{
-		scan->child_is_done = true;
-		pgl_ahead_child_is_done(scan);
+	if (!TupIsNull(input))
+		return pgl_row_make(scan, input);
+	scan->child_is_done = true;
+	pgl_ahead_child_is_done(scan);
+	return NULL;
+}
+
+/* A turn of the network between rows, now and then. */
+static void
+look_after_calls(PglScanState *scan)
+{
+	int64_t now_us;
+
+	if (scan->in_flight == 0)
 		return;
+	now_us = pgl_clock_us();
+	if (now_us - scan->last_turn_us < TURN_EVERY_US)
+		return;
+	scan->last_turn_us = now_us;
+	pgl_call_poll();
+}
+
+/* Steps of rows that are here and only needed room, in the order of the rows. */
+static void
+advance_open(PglScanState *scan)
+{
+	dlist_mutable_iter iter;
+
+	dlist_foreach_modify (iter, &scan->open)
+	{
+		if (!pgl_step_has_room(scan))
+			return;
+		pgl_row_advance(scan, dlist_container(PglRow, open_node, iter.cur));
+		look_after_calls(scan);
 	}
-	row = pgl_row_make(scan, input);
-	pgl_row_advance(scan, row);
+}
+
+static int
+calls_out(const PglScanState *scan)
+{
+	return scan->in_flight + scan->followers;
 }
 
 /*
@@ -99,30 +136,67 @@ fetch(PglScanState *scan)
 static bool
 has_plenty(const PglScanState *scan)
 {
-	return scan->in_flight + scan->followers == 0 &&
-		   scan->nrows >= ENOUGH_WINDOWS * pgl_guc_max_concurrency;
+	return calls_out(scan) == 0 && scan->nrows >= ENOUGH_WINDOWS * pgl_guc_max_concurrency;
 }
 
-/* Keep as many calls in flight as may be: first those of rows that are here, in their order. */
+/* Keep as many calls in flight as may be. */
 static void
 fill(PglScanState *scan)
 {
-	dlist_mutable_iter iter;
-
 	pgl_step_collect(scan);
-	dlist_foreach_modify (iter, &scan->open)
-	{
-		if (!pgl_step_has_room(scan))
-			return;
-		pgl_row_advance(scan, dlist_container(PglRow, open_node, iter.cur));
-	}
+	advance_open(scan);
 	while (!scan->child_is_done && !scan->has_failed && !has_plenty(scan) &&
 		   pgl_step_has_room(scan) && pgl_ahead_may_fetch(scan))
 	{
+		PglRow *row;
+
 		CHECK_FOR_INTERRUPTS();
-		fetch(scan);
+		row = fetch(scan);
+		if (row)
+			pgl_row_advance(scan, row);
+		look_after_calls(scan);
 	}
 }
+
+/* ---- in batches ---- */
+
+static void
+fetch_batch(PglScanState *scan)
+{
+	while (!scan->child_is_done && scan->nrows < BATCH_WINDOWS * pgl_guc_max_concurrency &&
+		   scan->bytes < (Size) work_mem * 1024 / BATCH_MEMORY && pgl_ahead_may_fetch(scan))
+	{
+		PglRow *row;
+
+		CHECK_FOR_INTERRUPTS();
+		row = fetch(scan);
+		if (row)
+			pgl_row_defer(scan, row);
+	}
+}
+
+/*
+ * A statement that waits for a lock of another session while it has calls in flight, or a place in
+ * a queue, may wait for somebody who waits for these: nobody would see that deadlock.  So
+ * statements that lock rows work in batches: they fetch rows, then make their calls, then emit the
+ * rows; the child and the plan nodes above, which may wait, run while nothing is out.
+ */
+static void
+fill_batch(PglScanState *scan)
+{
+	if (dlist_is_empty(&scan->ring))
+		fetch_batch(scan);
+	for (;;)
+	{
+		pgl_step_collect(scan);
+		advance_open(scan);
+		if (calls_out(scan) == 0)
+			return;
+		pgl_step_turn(scan);
+	}
+}
+
+/* ---- */
 
 static void
 raise_failure(PglScanState *scan, PglRow *row)
@@ -160,21 +234,6 @@ release_emitted(PglScanState *scan)
 	scan->emitted = NULL;
 }
 
-/* A turn of the network between rows, now and then. */
-static void
-look_after_calls(PglScanState *scan)
-{
-	int64_t now_us;
-
-	if (scan->in_flight == 0)
-		return;
-	now_us = pgl_clock_us();
-	if (now_us - scan->last_turn_us < TURN_EVERY_US)
-		return;
-	scan->last_turn_us = now_us;
-	pgl_call_poll();
-}
-
 static TupleTableSlot *
 next_row(CustomScanState *node)
 {
@@ -188,7 +247,10 @@ next_row(CustomScanState *node)
 
 		CHECK_FOR_INTERRUPTS();
 		release_emitted(scan);
-		fill(scan);
+		if (scan->in_batches)
+			fill_batch(scan);
+		else
+			fill(scan);
 		if (dlist_is_empty(&scan->ring))
 			return NULL;
 		row = dlist_head_element(PglRow, node, &scan->ring);
@@ -210,7 +272,7 @@ void
 pgl_scan_settle(PglScanState *scan)
 {
 	pgl_step_collect(scan);
-	while (scan->in_flight + scan->followers > 0)
+	while (calls_out(scan) > 0)
 	{
 		pgl_step_turn(scan);
 		pgl_step_collect(scan);

@@ -123,6 +123,7 @@ struct PglScanState
 	int nrows; /* in the ring */
 	Size bytes;
 	bool child_is_done;
+	bool in_batches; /* nothing is out while the child or the plan nodes above run */
 	bool has_failed; /* a row in the ring: no more are fetched */
 	uint64 failed;   /* number of the first one: nothing more is done for those after it */
 
@@ -158,6 +159,7 @@ extern void pgl_scan_settle(PglScanState *scan);
 /* row.c */
 extern PglRow *pgl_row_make(PglScanState *scan, TupleTableSlot *input);
 extern void pgl_row_free(PglScanState *scan, PglRow *row);
+extern void pgl_row_defer(PglScanState *scan, PglRow *row); /* it is open, and not begun yet */
 /* Run the steps that can be run. */
 extern void pgl_row_advance(PglScanState *scan, PglRow *row);
 extern bool pgl_row_is_ready(const PglScanState *scan, const PglRow *row);

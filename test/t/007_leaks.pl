@@ -2,7 +2,8 @@
 #
 # For each kind of call: 2,000 to warm up, 8,000 more, and then the memory contexts, the resident
 # memory and the descriptors of the backend are where they were.  What may grow is bounded by a few
-# hundred kilobytes, less than 50 bytes a call.
+# hundred kilobytes, less than 50 bytes a call.  Resident memory comes and goes with the allocator, so
+# the round counts in which it grew least.
 
 use strict;
 use warnings;
@@ -19,6 +20,7 @@ my $WARM_UP = 2000;
 my $CALLS = 8000;
 my $SLACK = 400 * 1024;
 my $WINDOW = 32;
+my $ROUNDS = 4;
 
 # the same call again and again, except where it is the memo that is looked at
 my $node = pgllm_cluster('leaks', conf => "jit = off\npgllm.memo_size = 0\npgllm.statement_max_calls = -1\n");
@@ -121,10 +123,18 @@ foreach my $case (@cases)
 	measure($session);    # the first look itself fills caches
 	$session->value($statement->($WARM_UP));
 	my $before = measure($session);
-	$session->value($statement->($CALLS / 2)) for 1 .. 2;
-	my $after = measure($session);
+	my $after = $before;
+	my $grown;    # in the round in which it grew least: what leaks does so in each
+	for (1 .. $ROUNDS)
+	{
+		my $resident = $after->{resident};
+
+		$session->value($statement->($CALLS / $ROUNDS));
+		$after = measure($session);
+		$grown = $after->{resident} - $resident if !defined $grown || $after->{resident} - $resident < $grown;
+	}
 	cmp_ok($after->{contexts} - $before->{contexts}, '<=', $SLACK, "$name: memory contexts");
-	cmp_ok($after->{resident} - $before->{resident}, '<=', $SLACK, "$name: resident memory");
+	cmp_ok($ROUNDS * $grown, '<=', $SLACK, "$name: resident memory");
 	# connections are kept, as many as were ever in use at once
 	cmp_ok($after->{descriptors}, '<=', $before->{descriptors} + $WINDOW, "$name: descriptors");
 	note "$name: contexts $before->{contexts} -> $after->{contexts}, resident $before->{resident} -> $after->{resident}";
