@@ -18,7 +18,7 @@ CREATE TABLE docs AS SELECT i AS id, 'doc ' || i AS body FROM generate_series(1,
 ANALYZE docs;
 CREATE VIEW few AS SELECT * FROM docs WHERE id <= 8;
 
-CREATE FUNCTION explain(query text, options text DEFAULT 'ANALYZE, TIMING OFF, SUMMARY OFF, COSTS OFF') RETURNS SETOF text LANGUAGE plpgsql AS $$
+CREATE FUNCTION explain(query text, options text DEFAULT 'ANALYZE, TIMING OFF, SUMMARY OFF, COSTS OFF, BUFFERS OFF') RETURNS SETOF text LANGUAGE plpgsql AS $$
 DECLARE line text;
 BEGIN
 	FOR line IN EXECUTE format('EXPLAIN (%s) %s', options, query) LOOP
@@ -65,7 +65,7 @@ SELECT explain($$SELECT CASE WHEN id > 5 THEN llm_invoke('e', body) END, llm_inv
 SELECT explain($$SELECT id FROM few WHERE llm_invoke('e', 'w' || body) > 'wdoc 4'$$);
 SELECT explain($$SELECT llm_invoke('e', body) FROM docs LIMIT 3$$);
 -- with times
-SELECT explain($$SELECT llm_invoke('e', body) FROM few$$, 'ANALYZE, TIMING ON, SUMMARY OFF, COSTS OFF') AS line OFFSET 4 LIMIT 1;
+SELECT explain($$SELECT llm_invoke('e', body) FROM few$$, 'ANALYZE, TIMING ON, SUMMARY OFF, COSTS OFF, BUFFERS OFF') AS line OFFSET 4 LIMIT 1;
 -- below another node; rows beyond what the statement may call are no calls
 SELECT explain($$INSERT INTO docs SELECT id, llm_invoke('e', 'i' || body) FROM few$$);
 DELETE FROM docs WHERE body LIKE 'i%';
@@ -76,7 +76,7 @@ RESET pgllm.statement_max_calls;
 -- the same as properties
 SELECT key, CASE WHEN key ~ '^Peak|Time$|^Waited' THEN to_jsonb(value::numeric >= 0) ELSE value END AS value
 FROM jsonb_each(properties($$SELECT llm_invoke('e', CASE WHEN id > 1 THEN body END, CASE WHEN id = 4 THEN '{"route": "free"}' ELSE '{}' END::jsonb),
-	CASE WHEN id > 6 THEN (llm_try_invoke('e', body, '{"route": "bad"}')).sqlstate END FROM few$$, 'ANALYZE, SUMMARY OFF, COSTS OFF'))
+	CASE WHEN id > 6 THEN (llm_try_invoke('e', body, '{"route": "bad"}')).sqlstate END FROM few$$, 'ANALYZE, SUMMARY OFF, COSTS OFF, BUFFERS OFF'))
 WHERE key NOT LIKE 'Actual %' AND key NOT IN ('Plans', 'Async Capable', 'Parallel Aware', 'Disabled')
 ORDER BY key COLLATE "C";
 

@@ -28,7 +28,6 @@ pgllm.statement_max_calls = -1
 pgllm.max_concurrency = 32
 pgllm.memo_size = 0
 pgllm.ledger_sync = off
-deadlock_timeout = 200ms
 CONF
 my $simulator = PgllmTest::Simulator->new;
 my $admin = new_session($node, name => 'admin');
