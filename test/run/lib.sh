@@ -217,7 +217,9 @@ start_server() {
 			say "$setting"
 		done | as_worker tee -a "$dir/data/postgresql.conf" >/dev/null
 	fi
-	as_worker "$stage_bin/pg_ctl" -D "$dir/data" -l "$dir/server.log" -s -w -t 60 start \
+	# as many descriptors as the machine grants: each connection to a model is one
+	as_worker bash -c 'ulimit -n "$(ulimit -Hn)" 2>/dev/null; exec "$@"' start_server \
+		"$stage_bin/pg_ctl" -D "$dir/data" -l "$dir/server.log" -s -w -t 60 start \
 		</dev/null || { tail -n 20 "$dir/server.log"; die "the server does not start"; }
 }
 
