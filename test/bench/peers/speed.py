@@ -57,6 +57,9 @@ class Race:
         return max(low, min(high, int(rate * SECONDS)))
 
     def measure(self, line, upstream, in_flight):
+        # Sessions of its own: a thousand kept connections of the figure before are not its business.
+        line.end()
+        line.begin()
         warm = in_flight if line.concurrent else 2
         weigh = upstream == "slow" and in_flight == CPU_AT
         memory_kb = 0
