@@ -110,7 +110,9 @@ inside_from(List *list, int n)
 {
 	ListCell *cell;
 
-	for_each_from(cell, list, n) if (pgl_site_inside(lfirst(cell))) return true;
+	for_each_from (cell, list, n)
+		if (pgl_site_inside(lfirst(cell)))
+			return true;
 	return false;
 }
 
@@ -194,7 +196,7 @@ inside_case_after(const CaseExpr *node, int n)
 
 	if (pgl_site_inside((Node *) list_nth_node(CaseWhen, node->args, n)->result))
 		return true;
-	for_each_from(cell, node->args, n + 1)
+	for_each_from (cell, node->args, n + 1)
 	{
 		CaseWhen *when = lfirst_node(CaseWhen, cell);
 
